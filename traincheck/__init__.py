@@ -1,0 +1,1 @@
+"""TrainCheck: notices, within a step, that a training run is silently wrong."""

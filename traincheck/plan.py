@@ -1,0 +1,91 @@
+"""The recording plan: which calls and snapshots a recording keeps, so that all that must be judged can be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from traincheck.events import Process, Record
+from traincheck.relations.contract import Needs
+from traincheck.vocabulary import (
+    AFTER,
+    BACKWARD,
+    BEFORE,
+    BUFFER,
+    CHECKPOINT_LOAD,
+    FORWARD,
+    GRAD,
+    LR,
+    LR_STEP,
+    OPTIMIZER_LOAD,
+    OPTIMIZER_STATE,
+    OPTIMIZER_STEP,
+    PARAM,
+    RNG,
+    ZERO_GRAD,
+)
+
+FULL_SNAPSHOTS: Final = frozenset(
+    {
+        (OPTIMIZER_STEP, BEFORE, PARAM),
+        (OPTIMIZER_STEP, AFTER, PARAM),
+        (OPTIMIZER_STEP, BEFORE, LR),
+        (OPTIMIZER_STEP, AFTER, GRAD),
+        (OPTIMIZER_STEP, AFTER, OPTIMIZER_STATE),
+        (OPTIMIZER_STEP, AFTER, RNG),
+        (BACKWARD, BEFORE, GRAD),
+        (BACKWARD, AFTER, GRAD),
+        (ZERO_GRAD, AFTER, GRAD),
+        (FORWARD, BEFORE, BUFFER),
+        (FORWARD, AFTER, BUFFER),
+        (LR_STEP, BEFORE, LR),
+        (LR_STEP, AFTER, LR),
+        (CHECKPOINT_LOAD, BEFORE, PARAM),
+        (CHECKPOINT_LOAD, AFTER, PARAM),
+        (OPTIMIZER_LOAD, AFTER, OPTIMIZER_STATE),
+    }
+)
+"""Every place at which a full recording looks at variables: ``(key of the call, point, kind)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to record. ``needs is None`` is a full recording: every role, every snapshot, the project's functions."""
+
+    needs: Needs | None = None
+    modules: tuple[str, ...] = ()
+    """Functions of these packages are recorded too, beside those of the user's own project (full recordings)."""
+
+    @staticmethod
+    def for_needs(needs: Iterable[Needs]) -> Plan:
+        """The least that serves all of ``needs``."""
+        union = Needs()
+        for need in needs:
+            union = union | need
+        return Plan(needs=union)
+
+    def wants_call(self, key: str) -> bool:
+        """Whether calls of this role (or API name, without a role) are recorded."""
+        return self.needs is None or key in self.needs.calls
+
+    def wants_snapshot(self, key: str, point: str, kind: str) -> bool:
+        """Whether variables of ``kind`` are looked at ``before`` or ``after`` calls of this role."""
+        place = (key, point, kind)
+        return place in (FULL_SNAPSHOTS if self.needs is None else self.needs.snapshots)
+
+
+class Sink(Protocol):
+    """Where the records of one process go: a trace writer, a live checker, or both."""
+
+    def add(self, record: Record) -> None:
+        """Take the next record."""
+
+    def close(self) -> None:
+        """The run has ended; nothing follows."""
+
+
+class OpenSink(Protocol):
+    """Makes the sink of this process, once something worth recording happens in it."""
+
+    def __call__(self, process: Process) -> Sink: ...

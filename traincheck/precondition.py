@@ -1,0 +1,159 @@
+"""A precondition: clauses over an example's context, in disjunctive form, that say when an invariant applies.
+
+The clauses are the published ones (Jiang et al., OSDI 2025, section 3.4): *constant*, *consistent*, *unequal*, *exist*. A
+context field whose value is a tuple speaks of several records (two ranks, two variables): *consistent* and *unequal* compare
+them with each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from traincheck.values import Fields, Value, identity, same
+
+Test: TypeAlias = Literal["constant", "consistent", "unequal", "exist"]
+
+MAX_CONJUNCTIONS: Final = 4
+"""A disjunction of more parts than this describes the runs, not a law."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """One condition on one context field."""
+
+    field: str
+    test: Test
+    value: Value = None
+    """For *constant*: what the field equals, on every record."""
+
+    def holds(self, context: Mapping[str, Value]) -> bool:
+        """Whether it is true in this context. A missing field makes every clause false."""
+        if self.field not in context:
+            return False
+        value = context[self.field]
+        records = value if isinstance(value, tuple) else (value,)
+        if self.test == "constant":
+            return all(same(record, self.value) for record in records)
+        if self.test == "exist":
+            return all(record is not None for record in records)
+        distinct = {identity(record) for record in records}
+        return len(distinct) == (1 if self.test == "consistent" else len(records))
+
+    def __str__(self) -> str:
+        name = self.field.replace("_", " ")
+        if self.test == "constant":
+            return _plain(name, self.value)
+        return {"exist": f"{name} is known", "consistent": f"{name} is the same", "unequal": f"{name} differs"}[self.test]
+
+
+def _plain(name: str, value: Value) -> str:
+    if value is True:
+        return name
+    if value is False:
+        return f"not {name}"
+    if value is None or value == "":
+        return f"no {name}"
+    return f"{name} is {value}"
+
+
+Conjunction: TypeAlias = tuple[Clause, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Precondition:
+    """Any of the conjunctions; ``Precondition(((),))`` holds always."""
+
+    conjunctions: tuple[Conjunction, ...] = ((),)
+
+    def holds(self, context: Mapping[str, Value]) -> bool:
+        """Whether the invariant applies in this context."""
+        return any(all(clause.holds(context) for clause in conjunction) for conjunction in self.conjunctions)
+
+    @property
+    def always(self) -> bool:
+        """Whether there is no condition at all."""
+        return () in self.conjunctions
+
+    def __str__(self) -> str:
+        if self.always:
+            return ""
+        return ", or ".join(" and ".join(map(str, conjunction)) for conjunction in self.conjunctions)
+
+
+ALWAYS: Final = Precondition()
+
+
+def find(passing: Sequence[Fields], failing: Sequence[Fields]) -> Precondition | None:
+    """The weakest precondition found that holds on passing contexts and on none of the failing ones.
+
+    A conjunction over all passing contexts comes first. Where none separates, they are covered by up to
+    :data:`MAX_CONJUNCTIONS` conjunctions; passing contexts that also fail are given up. ``None`` when nothing separates.
+    """
+    refuted = set(failing)
+    kept = [dict(context) for context in passing if context not in refuted]
+    failures = [dict(context) for context in refuted]
+    if not kept:
+        return None
+    if not failures:
+        return ALWAYS
+    whole = _separate(_common(kept), failures)
+    if whole is not None:
+        return Precondition((whole,))
+    return _split(kept, failures)
+
+
+def _common(contexts: Sequence[Mapping[str, Value]]) -> list[Clause]:
+    """Every clause that holds in all the contexts, the most specific tests first."""
+    return [clause for clause in _clauses(contexts[0]) if all(clause.holds(context) for context in contexts)]
+
+
+def _clauses(context: Mapping[str, Value]) -> Iterable[Clause]:
+    for name, value in context.items():
+        records = value if isinstance(value, tuple) else (value,)
+        if records:
+            yield Clause(name, "constant", records[0])
+        if len(records) > 1:
+            yield Clause(name, "consistent")
+            yield Clause(name, "unequal")
+        yield Clause(name, "exist")
+
+
+def _separate(candidates: Sequence[Clause], failures: Sequence[Mapping[str, Value]]) -> Conjunction | None:
+    """A small conjunction of the candidates that is false in every failing context: greedy, then minimal."""
+    chosen: list[Clause] = []
+    left = list(failures)
+    while left:
+        best = max(candidates, key=lambda clause: sum(not clause.holds(context) for context in left), default=None)
+        if best is None or all(best.holds(context) for context in left):
+            return None
+        chosen.append(best)
+        left = [context for context in left if best.holds(context)]
+    for clause in tuple(chosen):
+        rest = [other for other in chosen if other is not clause]
+        if rest and all(any(not other.holds(context) for other in rest) for context in failures):
+            chosen = rest
+    return tuple(sorted(chosen, key=lambda clause: (clause.field, clause.test)))
+
+
+def _split(passing: Sequence[Mapping[str, Value]], failures: Sequence[Mapping[str, Value]]) -> Precondition | None:
+    """Several conjunctions: grow each from one uncovered passing context, keeping what it needs to exclude failures."""
+    conjunctions: list[Conjunction] = []
+    uncovered = list(passing)
+    while uncovered and len(conjunctions) < MAX_CONJUNCTIONS:
+        candidates = [
+            conjunction
+            for seed in uncovered
+            if (conjunction := _separate(list(_clauses(seed)), failures)) is not None
+        ]
+        if not candidates:
+            return None
+        best = max(candidates, key=lambda conjunction: sum(_covers(conjunction, context) for context in uncovered))
+        conjunctions.append(best)
+        uncovered = [context for context in uncovered if not _covers(best, context)]
+    return Precondition(tuple(sorted(conjunctions, key=str))) if not uncovered else None
+
+
+def _covers(conjunction: Conjunction, context: Mapping[str, Value]) -> bool:
+    return all(clause.holds(context) for clause in conjunction)

@@ -1,0 +1,75 @@
+"""What a relation is: four answers about a template over descriptors.
+
+``propose``: what could be true here? ``needs``: what must be recorded to judge it? ``examples``: each occasion, held or
+not, with its context. ``describe``: the sentence that a user reads. ``examples`` is the only statement of when a relation
+holds: inference splits examples into passing and failing and looks for a precondition between them, checking reports
+failing ones whose precondition applied, online and offline alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from traincheck.values import Fields
+from traincheck.window import Window
+
+SubjectT = TypeVar("SubjectT")
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What must be recorded to judge a hypothesis exactly."""
+
+    calls: frozenset[str] = frozenset()
+    """Roles, or API names of calls without one."""
+    snapshots: frozenset[tuple[str, str, str]] = frozenset()
+    """``(key of the call, point, kind of variable)``, for example ``("optimizer.step", "after", "param")``."""
+
+    def __or__(self, other: Needs) -> Needs:
+        return Needs(self.calls | other.calls, self.snapshots | other.snapshots)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One occasion on which a hypothesis held (passing) or did not (failing)."""
+
+    held: bool
+    context: Fields
+    """What a precondition may speak about. Few distinct values each: evidence counts distinct contexts."""
+    names: tuple[str, ...] = ()
+    """On failure: the variables, calls or ranks concerned, most telling first."""
+    expected: str = ""
+    seen: str = ""
+    api: str = ""
+    """On failure: concrete name of the call at which it shows."""
+    count: int = 1
+    """How many variables this example stands for."""
+
+
+@dataclass
+class Memory:
+    """What a relation keeps from window to window for one subject and one process: small and bounded."""
+
+    state: dict[str, Any] = field(default_factory=dict)
+
+
+class Relation(Protocol[SubjectT]):
+    """A relation over windows. Stateless and final; a subject is a frozen dataclass of plain values."""
+
+    name: ClassVar[str]
+    subject_type: ClassVar[type]
+
+    def propose(self, window: Window) -> Iterable[SubjectT]:
+        """Every subject that this window triggers, whether it holds here or not."""
+
+    def needs(self, subject: SubjectT) -> Needs:
+        """What ``examples`` reads."""
+
+    def examples(self, subject: SubjectT, window: Window, memory: Memory) -> Iterable[Example]:
+        """Each occasion in this window, held or not."""
+
+    def describe(self, subject: SubjectT) -> str:
+        """The subject as one plain sentence, without the precondition and without a full stop."""
+

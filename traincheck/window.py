@@ -1,0 +1,135 @@
+"""A window: one training step with all that was recorded of it. It is what relations look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+
+from traincheck.events import Call, Process, Record, Snapshot, StepEnd, Variable, VariableTable
+from traincheck.vocabulary import AFTER, BEFORE, LR
+
+
+class Window:
+    """The records of one step of one process, with the look-ups that relations share.
+
+    Calls are those that were entered in this step; a call that is still open when the step ends (the user's ``main``)
+    is among them with ``end == -1``. Everything is in order of ``seq``.
+    """
+
+    def __init__(
+        self,
+        step: int,
+        process: Process,
+        records: Iterable[Record],
+        variables: Mapping[str, Variable],
+        *,
+        follows: bool = True,
+        final: bool = False,
+    ) -> None:
+        self.step = step
+        self.process = process
+        self.variables = variables
+        self.follows = follows
+        """Whether the step before this one was recorded too: relations that compare steps abstain otherwise."""
+        self.final = final
+        """Whether this is the rest of a run after its last complete step."""
+        self.peers: Sequence[Window] = ()
+        """The windows of this step on all ranks, in order of rank, on the one of the lowest rank; empty on the others
+        and where other ranks are not known. Relations across ranks speak only where it is set."""
+        ordered = sorted(records, key=lambda record: record.seq)
+        self.calls: tuple[Call, ...] = tuple(record for record in ordered if isinstance(record, Call))
+        self.snapshots: tuple[Snapshot, ...] = tuple(record for record in ordered if isinstance(record, Snapshot))
+
+    @cached_property
+    def _by_key(self) -> dict[str, list[Call]]:
+        found: dict[str, list[Call]] = {}
+        for call in self.calls:
+            found.setdefault(call.role or call.api, []).append(call)
+        return found
+
+    @cached_property
+    def _by_place(self) -> dict[tuple[int, str, str], Snapshot]:
+        return {(snapshot.call, snapshot.point, snapshot.kind): snapshot for snapshot in self.snapshots}
+
+    @cached_property
+    def keys(self) -> frozenset[str]:
+        """The roles, and for calls without one the API names, that occur in this window."""
+        return frozenset(self._by_key)
+
+    def named(self, key: str) -> list[Call]:
+        """The calls that play the role ``key``, or whose API name it is, in order of entry."""
+        return self._by_key.get(key, [])
+
+    def inside(self, outer: Call, key: str) -> Iterator[Call]:
+        """The calls of ``key`` that began and ended within ``outer``, at any depth.
+
+        Containment is by interval, not by parent, so that leaving calls out of a recording does not change it.
+        """
+        return (call for call in self.named(key) if outer.seq < call.seq and call.end < outer.end and call.end >= 0)
+
+    def snapshot(self, call: Call, point: str, kind: str) -> Snapshot | None:
+        """The variables of ``kind`` as they were ``before`` or ``after`` the call; ``None`` when not recorded."""
+        return self._by_place.get((call.seq, point, kind))
+
+    def changes(self, call: Call, kind: str) -> dict[str, bool] | None:
+        """For each variable of ``kind`` whether the call changed it; ``None`` when that was not recorded.
+
+        A variable that is known at only one of the two moments is left out.
+        """
+        before, after = self.snapshot(call, BEFORE, kind), self.snapshot(call, AFTER, kind)
+        if before is None or after is None:
+            return None
+        now = content(after)
+        return {name: then != now[name] for name, then in content(before).items() if name in now}
+
+
+def content(snapshot: Snapshot) -> dict[str, int | float | None]:
+    """What the snapshot holds, by variable: the fingerprint, or the number itself for a learning rate."""
+    if snapshot.kind == LR:
+        return dict(zip(snapshot.names, snapshot.values, strict=True))
+    return dict(zip(snapshot.names, snapshot.hashes, strict=True))
+
+
+class WindowBuilder:
+    """Groups the records of one process, fed in the order in which they were written, into windows."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self._records: list[Record] = []
+        self._variables: dict[str, Variable] = {}
+        self._previous_recorded = True
+
+    def add(self, record: Record) -> Window | None:
+        """Take one record. The end of a recorded step returns its window."""
+        if isinstance(record, VariableTable):
+            self._variables = {variable.name: variable for variable in record.variables}
+            return None
+        if not isinstance(record, StepEnd):
+            self._records.append(record)
+            return None
+        records, self._records = self._records, []
+        follows, self._previous_recorded = self._previous_recorded, record.recorded
+        if not record.recorded:
+            return None
+        return Window(record.step, self.process, records, self._variables, follows=follows)
+
+    def rest(self, step: int) -> Window | None:
+        """What came after the last complete step, as a window of its own; ``None`` when there is nothing."""
+        if not self._records:
+            return None
+        records, self._records = self._records, []
+        return Window(step, self.process, records, self._variables, follows=self._previous_recorded, final=True)
+
+
+def windows(process: Process, records: Iterable[Record]) -> Iterator[Window]:
+    """The windows of a whole trace of one process, in order."""
+    builder, step = WindowBuilder(process), 0
+    for record in records:
+        window = builder.add(record)
+        if isinstance(record, StepEnd):
+            step = record.step + 1
+        if window is not None:
+            yield window
+    rest = builder.rest(step)
+    if rest is not None:
+        yield rest
