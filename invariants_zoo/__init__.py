@@ -1,0 +1,1 @@
+"""Packs of inferred invariants, as data. Installed as traincheck.invariants_zoo."""
