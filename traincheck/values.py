@@ -44,15 +44,18 @@ def identity(value: Value) -> tuple[str, Value]:
 
 def encode(values: Mapping[str, Value]) -> str:
     """``values`` as compact JSON. Non-finite numbers are written out, because JSON has none."""
-    return json.dumps({name: _to_json(value) for name, value in values.items()}, separators=(",", ":"))
+    return _ENCODER.encode({name: _to_json(value) for name, value in values.items()})
 
 
 def decode(text: str) -> dict[str, Value]:
     """The inverse of :func:`encode`. Raises ``ValueError`` on anything that :func:`encode` cannot have written."""
-    document = json.loads(text, parse_constant=_refuse_constant)
-    if not isinstance(document, dict):
-        raise ValueError("expected an object of named values")
-    return {name: _from_json(value) for name, value in document.items()}
+    try:
+        document = _DECODER.decode(text)
+        if not isinstance(document, dict):
+            raise ValueError("expected an object of named values")
+        return {name: _from_json(value) for name, value in document.items()}
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def to_json(value: Value) -> object:
@@ -74,14 +77,22 @@ def _to_json(value: Value) -> object:
 
 
 def _from_json(data: object) -> Value:
+    if isinstance(data, float) and not math.isfinite(data):
+        raise ValueError("a number beyond the range of a float")
     if data is None or isinstance(data, (bool, int, float, str)):
         return data
     if isinstance(data, list):
         return tuple(_from_json(item) for item in data)
-    if isinstance(data, dict) and set(data) == {_NON_FINITE_KEY} and data[_NON_FINITE_KEY] in _NON_FINITE:
-        return _NON_FINITE[data[_NON_FINITE_KEY]]
+    if isinstance(data, dict) and set(data) == {_NON_FINITE_KEY}:
+        name = data[_NON_FINITE_KEY]
+        if isinstance(name, str) and name in _NON_FINITE:
+            return _NON_FINITE[name]
     raise ValueError(f"not a recorded value: {data!r:.80}")
 
 
 def _refuse_constant(name: str) -> Value:
     raise ValueError(f"{name} is not JSON; a non-finite number is written as {{{_NON_FINITE_KEY!r}: ...}}")
+
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
