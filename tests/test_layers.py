@@ -13,15 +13,15 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 ROOMS = (
-    *("values", "vocabulary", "errors", "events"),
+    *("values", "vocabulary", "errors", "events", "json_file"),
     "window",
-    *("trace", "relations"),
-    *("precondition", "invariant", "evidence"),
+    *("trace", "relations", "exchange"),
+    *("precondition", "invariant", "evidence", "invariant_file"),
     *("zoo", "plan"),
-    "record",
+    *("governor", "record"),
     *("infer", "findings", "check"),
     "report",
-    *("live", "bootstrap"),
+    *("live", "launch", "launched", "bootstrap"),
     *("cli", "integrations"),
     "zoo_build",
 )
@@ -30,8 +30,8 @@ ROOMS = (
 APART = ({"trace", "relations"}, {"cli", "integrations"})
 """Rooms side by side: neither imports the other."""
 
-NEED_TORCH = {"record", "live", "bootstrap", "integrations"}
-START_RECORDING = {"live", "bootstrap", "cli", "integrations", "zoo_build", ""}
+NEED_TORCH = {"record", "live", "integrations"}
+START_RECORDING = {"live", "launched", "cli", "integrations", "zoo_build", ""}
 """Rooms that may import those that need torch; the ones that do not need it themselves do so when a function runs."""
 
 

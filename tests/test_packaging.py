@@ -23,7 +23,8 @@ COMMANDS = {"traincheck-collect", "traincheck-infer", "traincheck-check"}
 
 
 def project() -> dict[str, Any]:
-    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    document: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return document
 
 
 def folders(root: Path) -> dict[str, Path]:

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from results import publish, table
-from runs import peer_torch, size_bytes, train_plain, train_recorded, train_recorded_by_peer
+from runs import Run, peer_torch, size_bytes, train_plain, train_recorded, train_recorded_by_peer
 
 PEER_TRACE = ("trace_*", "proxy_log.json")
 
@@ -33,10 +33,10 @@ def main() -> None:
         peer_bytes = size_bytes(peer_trace, *PEER_TRACE)
         peer_rest = size_bytes(peer_trace) - peer_bytes
 
-    def step_ms(runs: list) -> list[float]:
+    def step_ms(runs: list[Run]) -> list[float]:
         return [statistics.median(run.step_durations_ms()[args.warm_up :]) for run in runs]
 
-    def row(name: str, runs: list, trace_bytes: int | None) -> list[object]:
+    def row(name: str, runs: list[Run], trace_bytes: int | None) -> list[object]:
         times, base = step_ms(runs), step_ms(plain)
         added = statistics.median(time - before for time, before in zip(times, base, strict=True))
         kilobytes = None if trace_bytes is None else trace_bytes / args.steps / 1000

@@ -58,15 +58,15 @@ def train_plain(where: Path, steps: int) -> Run:
 
 def train_recorded(where: Path, steps: int, trace: Path) -> Run:
     """The program under our full collection."""
-    command = [OUR_BIN / "traincheck-collect", "-o", trace, "--", sys.executable, PROGRAM]
+    command: list[str | Path] = [OUR_BIN / "traincheck-collect", "-o", trace, "--", sys.executable, PROGRAM]
     return run(command, where=where, env={"BENCH_STEPS": str(steps)})
 
 
 def train_recorded_by_peer(where: Path, steps: int, trace: Path) -> Run:
     """The program under the peer's full collection. It writes a file beside the program: so a copy is run."""
     program = shutil.copy(PROGRAM, where)
-    command = [peer_bin() / "traincheck-collect", "--pyscript", program, "--models-to-track", "model"]
-    return run([*command, "--output-dir", trace], where=where, env={"BENCH_STEPS": str(steps)})
+    collect: list[str | Path] = [peer_bin() / "traincheck-collect", "--pyscript", program, "--output-dir", trace]
+    return run([*collect, "--models-to-track", "model"], where=where, env={"BENCH_STEPS": str(steps)})
 
 
 def infer(where: Path, trace: Path, invariants: Path) -> Run:
