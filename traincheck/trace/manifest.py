@@ -104,11 +104,11 @@ RECORD_AGAIN: Final = "Record the run again with traincheck-collect"
 
 
 def first_fault(error: ValidationError) -> str:
-    """The first fault that pydantic found, as ``field 'command.0': input should be a valid string``."""
+    """The first fault that pydantic found, as ``field 'command.0': Input should be a valid string``."""
     fault = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in fault["loc"])
     message = fault["msg"].removeprefix("Value error, ")
-    return f"field {place!r}: {message[:1].lower()}{message[1:]}" if place else message
+    return f"field {place!r}: {message}" if place else message
 
 
 def _installed(distribution: str) -> str | None:
