@@ -44,6 +44,8 @@ class Finding:
     fix: str
     violations: tuple[Violation, ...]
     """One per invariant, its first; the one that names the cause comes first."""
+    run: str = ""
+    """Which run it is of, when several were checked together."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""How a verdict is told: as text, as a page, and as the documents that machines read."""
