@@ -85,8 +85,10 @@ class Variable:
     """``requires_grad``."""
     optimizer: str
     """Label of the optimizer that holds it, or ``""``."""
+    group: str
+    """Label of the parameter group that holds it (``AdamW.group0``), as in snapshots of learning rates, or ``""``."""
     in_model: bool
-    """Whether a module that took part in a forward pass still registers it."""
+    """Whether a living module still registers it."""
     module: str
     """Class of the module that registers it (``Linear``), or ``""``."""
     training: bool

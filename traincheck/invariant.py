@@ -57,6 +57,8 @@ class Invariant:
     domain: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
     """For each context field the values that the evidence saw: outside of it the invariant abstains."""
     curation: Curation | None = None
+    priority: int | None = None
+    """Place in its pack, from causes to consequences: who gives the finding its name."""
 
     @property
     def id(self) -> str:
@@ -74,12 +76,11 @@ class Invariant:
         return self.curation.title if self.curation else self.text
 
     def knows(self, context: Mapping[str, Value]) -> bool:
-        """Whether the evidence saw every value of this context; an invariant does not judge what it never saw."""
-        for name, value in context.items():
-            seen = self.domain.get(name)
-            if seen is not None and identity(value) not in {identity(known) for known in seen}:
-                return False
-        return True
+        """Whether the evidence saw every value of this context: an invariant does not judge what it never saw."""
+        return all(
+            name not in self.domain or identity(value) in map(identity, self.domain[name])
+            for name, value in context.items()
+        )
 
 
 def digest(relation: str, subject: Mapping[str, Value], precondition: Precondition) -> str:

@@ -14,6 +14,8 @@ from traincheck.vocabulary import (
     BEFORE,
     BUFFER,
     CHECKPOINT_LOAD,
+    DATA_ITER,
+    DATA_NEXT,
     FORWARD,
     GRAD,
     LR,
@@ -23,6 +25,7 @@ from traincheck.vocabulary import (
     OPTIMIZER_STEP,
     PARAM,
     RNG,
+    SCALER_STEP,
     ZERO_GRAD,
 )
 
@@ -48,6 +51,11 @@ FULL_SNAPSHOTS: Final = frozenset(
 )
 """Every place at which a full recording looks at variables: ``(key of the call, point, kind)``."""
 
+SPINE: Final = frozenset(
+    {DATA_ITER, DATA_NEXT, FORWARD, BACKWARD, SCALER_STEP, OPTIMIZER_STEP, ZERO_GRAD, LR_STEP, CHECKPOINT_LOAD}
+)
+"""Calls that every recording keeps: a handful per step, and contexts of examples are read off them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -67,7 +75,7 @@ class Plan:
 
     def wants_call(self, key: str) -> bool:
         """Whether calls of this role (or API name, without a role) are recorded."""
-        return self.needs is None or key in self.needs.calls
+        return self.needs is None or key in SPINE or key in self.needs.calls
 
     def wants_snapshot(self, key: str, point: str, kind: str) -> bool:
         """Whether variables of ``kind`` are looked at ``before`` or ``after`` calls of this role."""
@@ -75,11 +83,15 @@ class Plan:
         return place in (FULL_SNAPSHOTS if self.needs is None else self.needs.snapshots)
 
 
+class Interruption(Exception):
+    """What a sink raises to end the program on purpose (``on_violation="raise"``): recording lets only this through."""
+
+
 class Sink(Protocol):
     """Where the records of one process go: a trace writer, a live checker, or both."""
 
     def add(self, record: Record) -> None:
-        """Take the next record."""
+        """Take the next record. Only an :class:`Interruption` reaches the program."""
 
     def close(self) -> None:
         """The run has ended; nothing follows."""

@@ -1,8 +1,8 @@
 """A precondition: clauses over an example's context, in disjunctive form, that say when an invariant applies.
 
-The clauses are the published ones (Jiang et al., OSDI 2025, section 3.4): *constant*, *consistent*, *unequal*, *exist*. A
-context field whose value is a tuple speaks of several records (two ranks, two variables): *consistent* and *unequal* compare
-them with each other.
+The clauses are the published ones (Jiang et al., OSDI 2025, section 3.4): *constant*, *consistent*, *unequal*, *exist*.
+A context field whose value is a tuple speaks of several records (two ranks, two variables): *consistent* and *unequal*
+compare them with each other.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class Clause:
         name = self.field.replace("_", " ")
         if self.test == "constant":
             return _plain(name, self.value)
-        return {"exist": f"{name} is known", "consistent": f"{name} is the same", "unequal": f"{name} differs"}[self.test]
+        return {"exist": f"{name} is known", "consistent": f"{name} is the same", "unequal": f"{name} differs"}[
+            self.test
+        ]
 
 
 def _plain(name: str, value: Value) -> str:
@@ -89,7 +91,7 @@ def find(passing: Sequence[Fields], failing: Sequence[Fields]) -> Precondition |
     """The weakest precondition found that holds on passing contexts and on none of the failing ones.
 
     A conjunction over all passing contexts comes first. Where none separates, they are covered by up to
-    :data:`MAX_CONJUNCTIONS` conjunctions; passing contexts that also fail are given up. ``None`` when nothing separates.
+    :data:`MAX_CONJUNCTIONS` of them. Passing contexts that also fail are given up. ``None`` when nothing separates.
     """
     refuted = set(failing)
     kept = [dict(context) for context in passing if context not in refuted]
@@ -143,9 +145,7 @@ def _split(passing: Sequence[Mapping[str, Value]], failures: Sequence[Mapping[st
     uncovered = list(passing)
     while uncovered and len(conjunctions) < MAX_CONJUNCTIONS:
         candidates = [
-            conjunction
-            for seed in uncovered
-            if (conjunction := _separate(list(_clauses(seed)), failures)) is not None
+            conjunction for seed in uncovered if (conjunction := _separate(list(_clauses(seed)), failures)) is not None
         ]
         if not candidates:
             return None

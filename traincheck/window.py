@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 from traincheck.events import Call, Process, Record, Snapshot, StepEnd, Variable, VariableTable
 from traincheck.vocabulary import AFTER, BEFORE, LR
@@ -36,6 +37,8 @@ class Window:
         self.peers: Sequence[Window] = ()
         """The windows of this step on all ranks, in order of rank, on the one of the lowest rank; empty on the others
         and where other ranks are not known. Relations across ranks speak only where it is set."""
+        self.memo: dict[Hashable, Any] = {}
+        """What relations worked out about this window and share: contexts of variables, for example."""
         ordered = sorted(records, key=lambda record: record.seq)
         self.calls: tuple[Call, ...] = tuple(record for record in ordered if isinstance(record, Call))
         self.snapshots: tuple[Snapshot, ...] = tuple(record for record in ordered if isinstance(record, Snapshot))
@@ -55,6 +58,11 @@ class Window:
     def keys(self) -> frozenset[str]:
         """The roles, and for calls without one the API names, that occur in this window."""
         return frozenset(self._by_key)
+
+    @cached_property
+    def functions(self) -> frozenset[str]:
+        """The functions of the user's project that were called in this window, by API name."""
+        return frozenset(call.api for call in self.calls if not call.role)
 
     def named(self, key: str) -> list[Call]:
         """The calls that play the role ``key``, or whose API name it is, in order of entry."""

@@ -1,9 +1,9 @@
 """What a relation is: four answers about a template over descriptors.
 
 ``propose``: what could be true here? ``needs``: what must be recorded to judge it? ``examples``: each occasion, held or
-not, with its context. ``describe``: the sentence that a user reads. ``examples`` is the only statement of when a relation
-holds: inference splits examples into passing and failing and looks for a precondition between them, checking reports
-failing ones whose precondition applied, online and offline alike.
+not, with its context. ``describe``: the sentence that a user reads. ``examples`` is the only statement of when a
+relation holds: inference splits examples into passing and failing and looks for a precondition between them, checking
+reports failing ones whose precondition applied, online and offline alike.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Example:
 class Memory:
     """What a relation keeps from window to window for one subject and one process: small and bounded."""
 
-    state: dict[str, Any] = field(default_factory=dict)
+    state: dict[Any, Any] = field(default_factory=dict)
 
 
 class Relation(Protocol[SubjectT]):
@@ -60,6 +60,8 @@ class Relation(Protocol[SubjectT]):
 
     name: ClassVar[str]
     subject_type: ClassVar[type]
+    implied_by: ClassVar[dict[str, tuple[str, ...]]]
+    """For each value of the subject's last word (``how``) the values that imply it: such duplicates are pruned."""
 
     def propose(self, window: Window) -> Iterable[SubjectT]:
         """Every subject that this window triggers, whether it holds here or not."""
@@ -72,4 +74,3 @@ class Relation(Protocol[SubjectT]):
 
     def describe(self, subject: SubjectT) -> str:
         """The subject as one plain sentence, without the precondition and without a full stop."""
-

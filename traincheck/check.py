@@ -1,0 +1,140 @@
+"""Checking: invariants against windows. The same code judges a file and a running program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from traincheck.causes import Cause, Causes
+from traincheck.findings import CheckResult, Finding, Violation
+from traincheck.invariant import Invariant
+from traincheck.relations import Example, Memory, Needs, Relation, by_name
+from traincheck.trace import Trace
+from traincheck.window import Window
+
+
+@dataclass(slots=True)
+class _Watch:
+    """One subject and the invariants on it, which differ in their preconditions."""
+
+    relation: Relation[Any]
+    subject: Any
+    invariants: list[tuple[str, Invariant]]
+    """With their ids, worked out once."""
+    memories: dict[tuple[int, int], Memory] = field(default_factory=dict)
+    fault: str = ""
+    """What broke while judging it: it is off from then on."""
+
+    def memory(self, window: Window) -> Memory:
+        return self.memories.setdefault((window.process.rank, window.process.pid), Memory())
+
+
+class Checker:
+    """Judges windows as they come. Windows of several processes may be mixed; those of one come in order."""
+
+    def __init__(self, invariants: Iterable[Invariant]) -> None:
+        self._watches = _watches({invariant.id: invariant for invariant in invariants}.values())
+        self._held: set[str] = set()
+        self._violated: set[str] = set()
+        self._abstained: set[str] = set()
+        self._causes = Causes()
+        self._steps = 0
+        self._skipped = 0
+
+    @property
+    def plan_needs(self) -> Needs:
+        """What must be recorded for all the invariants to be judged exactly."""
+        union = Needs()
+        for watch in self._watches:
+            union = union | watch.relation.needs(watch.subject)
+        return union
+
+    def add(self, window: Window) -> list[Finding]:
+        """Judge one window. Returns the findings that are new with it, each cause once."""
+        self._steps += 1
+        new: list[Cause] = []
+        for watch in self._watches:
+            for violation in self._judge(watch, window):
+                cause = self._causes.add(violation)
+                if cause is not None:
+                    new.append(cause)
+        return [cause.finding() for cause in new]
+
+    def skip(self, steps: int = 1) -> None:
+        """Account for steps that were left out for the overhead budget."""
+        self._skipped += steps
+
+    def _judge(self, watch: _Watch, window: Window) -> list[Violation]:
+        if watch.fault:
+            return []
+        try:
+            examples = list(watch.relation.examples(watch.subject, window, watch.memory(window)))
+        except Exception as fault:  # a fault of ours must not end a run; it is in the report, and the check is off
+            watch.fault = f"{watch.relation.name} could not judge step {window.step}: {type(fault).__name__}: {fault}"
+            return []
+        found: list[Violation] = []
+        for example in examples:
+            context = dict(example.context)
+            for key, invariant in watch.invariants:
+                if not invariant.precondition.holds(context):
+                    continue
+                if example.held:
+                    self._held.add(key)
+                elif not invariant.knows(context):
+                    self._abstained.add(key)
+                else:
+                    self._violated.add(key)
+                    found.append(_violation(invariant, example, window))
+        return found
+
+    def result(self) -> CheckResult:
+        """The verdict so far."""
+        faulty = {key for watch in self._watches if watch.fault for key, _ in watch.invariants}
+        lists: dict[str, list[Invariant]] = {"violated": [], "held": [], "abstained": [], "not exercised": []}
+        for watch in self._watches:
+            for key, invariant in watch.invariants:
+                lists[self._state(key, faulty)].append(invariant)
+        return CheckResult(
+            findings=self._causes.findings(),
+            held=tuple(lists["held"]),
+            violated=tuple(lists["violated"]),
+            not_exercised=tuple(lists["not exercised"]),
+            abstained=tuple(lists["abstained"]),
+            steps=self._steps,
+            skipped_steps=self._skipped,
+            notes=tuple(watch.fault for watch in self._watches if watch.fault),
+        )
+
+    def _state(self, invariant_id: str, faulty: set[str]) -> str:
+        if invariant_id in self._violated:
+            return "violated"
+        if invariant_id in faulty:
+            return "abstained"
+        if invariant_id in self._held:
+            return "held"
+        return "abstained" if invariant_id in self._abstained else "not exercised"
+
+
+def _violation(invariant: Invariant, example: Example, window: Window) -> Violation:
+    return Violation(
+        invariant, window.step, window.process.rank, example.names, example.expected, example.seen, example.api
+    )
+
+
+def _watches(invariants: Iterable[Invariant]) -> list[_Watch]:
+    found: dict[tuple[str, Any], _Watch] = {}
+    for invariant in invariants:
+        relation = by_name(invariant.relation)
+        subject = relation.subject_type(**invariant.subject)
+        watch = found.setdefault((relation.name, subject), _Watch(relation, subject, []))
+        watch.invariants.append((invariant.id, invariant))
+    return list(found.values())
+
+
+def check_trace(trace: Trace, invariants: Iterable[Invariant]) -> CheckResult:
+    """Check a finished trace. Raises :class:`traincheck.errors.UserError` when it cannot be read."""
+    checker = Checker(invariants)
+    for window in trace.windows():
+        checker.add(window)
+    return checker.result()

@@ -1,0 +1,215 @@
+"""An argument is constant, steady, equal to another, distinct from the last, or the same or distinct across ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Final, Literal
+
+from traincheck.events import Call
+from traincheck.relations import circumstances
+from traincheck.relations.contract import Example, Memory, Needs
+from traincheck.values import Value, same
+from traincheck.vocabulary import (
+    ATTENTION,
+    BACKWARD,
+    COLLECTIVE,
+    DATA_ITER,
+    DATA_NEXT,
+    DROPOUT,
+    FORWARD,
+    GRAD_CLIP,
+    LOSS,
+    MATMUL,
+    MODULE_FORWARD,
+    OPTIMIZER_STEP,
+    ZERO_GRAD,
+    sentence_name,
+)
+from traincheck.window import Window
+
+How = Literal["true", "false", "steady", "equal", "distinct", "same on ranks", "distinct on ranks"]
+
+TABLE: Final[tuple[tuple[str, str, tuple[How, ...], str], ...]] = (
+    (FORWARD, "training", ("true", "false", "steady"), ""),
+    (FORWARD, "size", ("same on ranks",), ""),
+    (FORWARD, "inputs", ("distinct", "distinct on ranks"), ""),
+    (MODULE_FORWARD, "training", ("steady",), ""),
+    (DROPOUT, "p", ("steady",), ""),
+    (DROPOUT, "active", ("true", "false", "steady"), ""),
+    (ATTENTION, "active", ("true", "false", "steady"), ""),
+    (ATTENTION, "dropout_p", ("steady",), ""),
+    (ATTENTION, "causal", ("steady",), ""),
+    (MATMUL, "input_dtype", ("steady",), ""),
+    (LOSS, "input_dtype", ("steady",), ""),
+    (LOSS, "reduction", ("steady",), ""),
+    (LOSS, "input_size", ("equal",), "target_size"),
+    (DATA_NEXT, "hash", ("distinct", "distinct on ranks"), ""),
+    (DATA_ITER, "first_hash", ("distinct",), ""),
+    (GRAD_CLIP, "max_norm", ("steady", "same on ranks"), ""),
+    (GRAD_CLIP, "tensors", ("steady", "same on ranks"), ""),
+    (BACKWARD, "finite", ("true",), ""),
+    (ZERO_GRAD, "set_to_none", ("steady",), ""),
+    (OPTIMIZER_STEP, "lr", ("same on ranks",), ""),
+)
+"""``(role, argument, hows, other argument)``. What a program may choose freely is only ever *steady*."""
+
+COLLECTIVE_ARGUMENTS: Final = ("numel", "op", "dtype")
+
+MAX_SUBJECTS: Final = 4096
+"""How many distinct objects a steady or distinct argument is remembered for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """``argument`` of the calls of ``call`` is ``how`` (for *equal*: to ``other``)."""
+
+    call: str
+    argument: str
+    how: How
+    other: str = ""
+
+
+class APIArg:
+    """Jiang et al., OSDI 2025, table 2."""
+
+    name: ClassVar[str] = "APIArg"
+    subject_type: ClassVar[type] = Argument
+    implied_by: ClassVar[dict[str, tuple[str, ...]]] = {"steady": ("true", "false")}
+
+    def propose(self, window: Window) -> Iterator[Argument]:
+        for call, argument, hows, other in TABLE:
+            if call in window.keys:
+                for how in hows:
+                    if window.process.world_size > 1 or not how.endswith("ranks"):
+                        yield Argument(call, argument, how, other)
+        for key in window.keys:
+            if key.startswith(COLLECTIVE):
+                for argument in COLLECTIVE_ARGUMENTS:
+                    yield Argument(key, argument, "same on ranks")
+
+    def needs(self, subject: Argument) -> Needs:
+        return Needs(frozenset({subject.call, DATA_NEXT} if subject.argument == "first_hash" else {subject.call}))
+
+    def examples(self, subject: Argument, window: Window, memory: Memory) -> Iterable[Example]:
+        if subject.how.endswith("ranks"):
+            return _across_ranks(subject, window)
+        if subject.how in ("steady", "distinct"):
+            return _over_time(subject, window, memory)
+        return _here(subject, window)
+
+    def describe(self, subject: Argument) -> str:
+        argument, call = subject.argument.replace("_", " "), sentence_name(subject.call)
+        if subject.argument == "first_hash":
+            return "the first batch of a pass over the data differs from the first batch of the pass before"
+        what = {
+            "true": "is true",
+            "false": "is false",
+            "steady": "stays what it was for the same object and stage",
+            "equal": f"equals its {subject.other.replace('_', ' ')}",
+            "distinct": "differs from the call before",
+            "same on ranks": "is the same on all ranks",
+            "distinct on ranks": "differs between ranks",
+        }[subject.how]
+        return f"the {_word(argument)} of {call} {what}"
+
+
+def _word(argument: str) -> str:
+    return {"hash": "content", "inputs": "input content", "training": "training flag", "active": "active flag"}.get(
+        argument, argument
+    )
+
+
+def _context(window: Window, call: Call) -> dict[str, Value]:
+    context = circumstances.of_call(window, call)
+    for name in ("recompute", "shuffled"):
+        if name in call.args:
+            context[name] = call.args[name]
+    batches = call.args.get("batches")
+    context["several_batches"] = batches > 1 if isinstance(batches, int) else None
+    return context
+
+
+def _here(subject: Argument, window: Window) -> Iterator[Example]:
+    for call in window.named(subject.call):
+        value = call.args.get(subject.argument)
+        if value is None:
+            continue
+        if subject.how == "equal":
+            other = call.args.get(subject.other)
+            if other is None:
+                continue
+            held, expected = same(value, other), f"{subject.argument} {other}, its {subject.other}"
+        else:
+            held, expected = value is (subject.how == "true"), f"{subject.argument} {subject.how}"
+        context = _context(window, call)
+        if subject.call in (DROPOUT, ATTENTION):
+            context["has_dropout"] = bool(call.args.get("p") or call.args.get("dropout_p"))
+        yield _example(held, context, call, expected, f"{subject.argument} {value}")
+
+
+def _over_time(subject: Argument, window: Window, memory: Memory) -> Iterator[Example]:
+    last: dict[tuple[Value, ...], Value] = memory.state
+    for call in window.named(subject.call):
+        value = (
+            _first_hash(window, call)
+            if subject.argument == "first_hash"
+            else call.args.get(subject.argument, call.out.get(subject.argument))
+        )
+        if value is None:
+            continue
+        key = (call.subject or call.api, call.api, call.context.stage, call.args.get("recompute"))
+        before = last.get(key)
+        if len(last) < MAX_SUBJECTS or key in last:
+            last[key] = value
+        if before is None:
+            continue
+        if subject.how == "steady":
+            expected, seen = f"{subject.argument} {before}, as before", f"{subject.argument} {value}"
+            yield _example(same(value, before), _context(window, call), call, expected, seen)
+        elif window.follows:
+            yield _example(value != before, _context(window, call), call, "something new", "exactly the same again")
+
+
+def _first_hash(window: Window, begin: Call) -> Value:
+    """The first batch that a pass over the data gave, when it was fetched in the same step."""
+    for call in window.named(DATA_NEXT):
+        if call.seq > begin.seq and call.subject == begin.subject:
+            return call.out.get("hash") if call.args.get("index") == 0 else None
+    return None
+
+
+def _across_ranks(subject: Argument, window: Window) -> Iterator[Example]:
+    """The n-th call on one rank is compared with the n-th on the others; a call that a rank lacks counts as unequal."""
+    if len(window.peers) < 2:
+        return
+    by_rank = {peer.process.rank: _values(subject, peer) for peer in window.peers}
+    wants_same = subject.how == "same on ranks"
+    longest = max(map(len, by_rank.values()))
+    context = circumstances.frozen({"calls_equal_often": len({len(values) for values in by_rank.values()}) == 1})
+    if not longest:
+        return
+    for position in range(longest):
+        values = {rank: held[position] for rank, held in by_rank.items() if position < len(held)}
+        distinct = len({str(value) for value in values.values()})
+        complete = len(values) == len(by_rank)
+        held = complete and distinct == 1 if wants_same else distinct == len(values)
+        if not held:
+            seen = ", ".join(f"{value} on rank {rank}" for rank, value in values.items())
+            names = tuple(f"rank {rank}" for rank in by_rank)
+            expected = f"{subject.argument} {'equal' if wants_same else 'different'} on all ranks"
+            yield Example(False, context, names, expected, f"call {position + 1}: {seen}", subject.call)
+            return
+    yield Example(True, context, count=longest)
+
+
+def _values(subject: Argument, window: Window) -> list[Value]:
+    calls = (call for call in window.named(subject.call) if call.context.stage == "train")
+    values = (call.args.get(subject.argument, call.out.get(subject.argument)) for call in calls)
+    return [value for value in values if value is not None]
+
+
+def _example(held: bool, context: dict[str, Value], call: Call, expected: str, seen: str) -> Example:
+    if held:
+        return Example(True, circumstances.frozen(context))
+    return Example(False, circumstances.frozen(context), (call.subject or call.api,), expected, seen, call.api)

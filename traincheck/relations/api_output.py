@@ -1,0 +1,224 @@
+"""An output follows from inputs, arguments or context: its dtype, its size, its finiteness, a bound, a count."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Final, Literal
+
+from traincheck.events import Call
+from traincheck.relations import circumstances
+from traincheck.relations.contract import Example, Memory, Needs
+from traincheck.values import Value, same
+from traincheck.vocabulary import (
+    AUTOCAST,
+    BACKWARD,
+    CHECKPOINT_LOAD,
+    CHECKPOINT_SAVE,
+    COLLECTIVE,
+    FORWARD,
+    GRAD_CLIP,
+    LOSS,
+    MATMUL,
+    MODULE_FORWARD,
+    OPTIMIZER_LOAD,
+    OPTIMIZER_STEP,
+    sentence_name,
+)
+from traincheck.window import Window
+
+Form = Literal["true", "zero", "positive", "finite", "at most", "equals", "autocast dtype", "same on ranks", "any"]
+
+TABLE: Final[tuple[tuple[str, str, Form, str], ...]] = (
+    (FORWARD, "requires_grad", "true", ""),
+    (FORWARD, "size", "equals", "size"),
+    (FORWARD, "dtype", "autocast dtype", ""),
+    (MODULE_FORWARD, "requires_grad", "true", ""),
+    (MATMUL, "dtype", "autocast dtype", ""),
+    (MATMUL, "dtype", "equals", "input_dtype"),
+    (LOSS, "dtype", "equals", "input_dtype"),
+    (BACKWARD, "loss", "finite", ""),
+    (GRAD_CLIP, "total_norm", "finite", ""),
+    (GRAD_CLIP, "after_norm", "at most", "max_norm"),
+    (GRAD_CLIP, "total_norm", "same on ranks", ""),
+    (OPTIMIZER_STEP, "grads", "any", ""),
+    (CHECKPOINT_SAVE, "missing", "zero", ""),
+    (CHECKPOINT_SAVE, "unexpected", "zero", ""),
+    (CHECKPOINT_SAVE, "differing", "zero", ""),
+    (CHECKPOINT_LOAD, "missing", "zero", ""),
+    (CHECKPOINT_LOAD, "unexpected", "zero", ""),
+    (CHECKPOINT_LOAD, "differing", "zero", ""),
+    (CHECKPOINT_LOAD, "matched", "positive", ""),
+    (CHECKPOINT_LOAD, "aliased", "zero", ""),
+    (OPTIMIZER_LOAD, "shared_storage", "zero", ""),
+)
+"""``(role, output, form, argument)``. ``any``: not ``none``."""
+
+TOLERANCE: Final = 1.001
+"""How far a clipped norm may lie above its bound through rounding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """``output`` of the calls of ``call`` has the ``form`` (for *at most* and *equals*: of ``argument``)."""
+
+    call: str
+    output: str
+    form: Form
+    argument: str = ""
+
+
+class APIOutput:
+    """Jiang et al., OSDI 2025, table 2."""
+
+    name: ClassVar[str] = "APIOutput"
+    subject_type: ClassVar[type] = Output
+    implied_by: ClassVar[dict[str, tuple[str, ...]]] = {}
+
+    def propose(self, window: Window) -> Iterator[Output]:
+        for call, output, form, argument in TABLE:
+            if call in window.keys and (form != "same on ranks" or window.process.world_size > 1):
+                yield Output(call, output, form, argument)
+        if window.process.world_size > 1:
+            for key in window.keys:
+                if key.startswith(COLLECTIVE):
+                    yield Output(key, "hash", "same on ranks")
+
+    def needs(self, subject: Output) -> Needs:
+        calls = {subject.call, BACKWARD} if subject.form == "any" else {subject.call}
+        return Needs(frozenset(calls | {AUTOCAST} if subject.form == "autocast dtype" else calls))
+
+    def examples(self, subject: Output, window: Window, memory: Memory) -> Iterable[Example]:
+        if subject.form == "same on ranks":
+            yield from _across_ranks(subject, window)
+            return
+        for call in window.named(subject.call):
+            value = call.out.get(subject.output, call.args.get(subject.output))
+            if value is None or call.error or call.args.get("skipped"):
+                continue
+            region = _region(window, call) if subject.form == "autocast dtype" else None
+            judged = _judge(subject, call, value, region)
+            if judged is None:
+                continue
+            held, expected = judged
+            context = _context(subject, window, call, region)
+            if held:
+                yield Example(True, circumstances.frozen(context))
+            else:
+                name = call.subject or call.api
+                yield Example(
+                    False, circumstances.frozen(context), (name,), expected, f"{subject.output} {value}", call.api
+                )
+
+    def describe(self, subject: Output) -> str:
+        output, call = subject.output.replace("_", " "), sentence_name(subject.call)
+        if subject.form == "any":
+            return f"{call} finds gradients to apply"
+        what = {
+            "true": "is true",
+            "zero": "is zero",
+            "positive": "is at least one",
+            "finite": "is finite",
+            "at most": f"is at most its {subject.argument.replace('_', ' ')}",
+            "equals": f"equals its {_argument_name(subject)}",
+            "autocast dtype": "is the dtype of the enclosing autocast region",
+            "same on ranks": "is the same on all ranks",
+        }[subject.form]
+        return f"the {WORDS.get((subject.call, subject.output), output)} of {call} {what}"
+
+
+def _argument_name(subject: Output) -> str:
+    prefix = "input " if subject.argument == subject.output else ""
+    return prefix + subject.argument.replace("_", " ")
+
+
+WORDS: Final = {
+    (CHECKPOINT_SAVE, "missing"): "number of the model's tensors missing in the result",
+    (CHECKPOINT_SAVE, "unexpected"): "number of saved tensors that the model does not have",
+    (CHECKPOINT_SAVE, "differing"): "number of saved tensors that differ from the live weights",
+    (CHECKPOINT_LOAD, "missing"): "number of the model's tensors that were not given",
+    (CHECKPOINT_LOAD, "unexpected"): "number of given tensors that the model does not have",
+    (CHECKPOINT_LOAD, "differing"): "number of tensors that differ from the given ones afterwards",
+    (CHECKPOINT_LOAD, "matched"): "number of tensors that found their place",
+    (CHECKPOINT_LOAD, "aliased"): "number of tensors that the model was given of its own",
+    (OPTIMIZER_LOAD, "shared_storage"): "number of state tensors still shared with where they came from",
+    (FORWARD, "requires_grad"): "gradient tracking of the output",
+    (MODULE_FORWARD, "requires_grad"): "gradient tracking of the output",
+    (BACKWARD, "loss"): "loss",
+}
+"""How a sentence calls an output, where its field name would not do."""
+
+
+def _judge(subject: Output, call: Call, value: Value, region: str | None) -> tuple[bool, str] | None:
+    """Whether the output has the form, and what was expected; ``None`` where the question makes no sense."""
+    match subject.form:
+        case "true":
+            return value is True, f"{subject.output} true"
+        case "zero":
+            return value == 0, f"{subject.output} 0"
+        case "positive":
+            return isinstance(value, int) and value > 0, f"{subject.output} at least 1"
+        case "any":
+            return value != "none", "at least one gradient"
+        case "finite":
+            return isinstance(value, (int, float)) and math.isfinite(value), f"a finite {subject.output}"
+        case "at most":
+            bound = call.args.get(subject.argument)
+            if not isinstance(bound, (int, float)) or not isinstance(value, (int, float)) or not math.isfinite(value):
+                return None
+            return value <= bound * TOLERANCE, f"{subject.output} at most {bound}"
+        case "equals":
+            other = call.args.get(subject.argument)
+            return None if other is None else (same(value, other), f"{subject.output} {other}")
+        case "autocast dtype":
+            return None if region is None else (value == region, f"{subject.output} {region}")
+    return None
+
+
+def _region(window: Window, call: Call) -> str | None:
+    """The dtype of the outermost enabled autocast region around the call."""
+    for outer in window.named(AUTOCAST):
+        if outer.seq < call.seq and (outer.end < 0 or call.end < outer.end) and outer.args.get("enabled") is True:
+            dtype = outer.args.get("dtype")
+            return dtype if isinstance(dtype, str) else None
+    return None
+
+
+def _context(subject: Output, window: Window, call: Call, region: str | None) -> dict[str, Value]:
+    context = circumstances.of_call(window, call)
+    if subject.form == "autocast dtype":
+        del context["autocast"]  # whether it is still on at this place is the question, not a circumstance
+    for name in ("training", "strict", "recompute", "closure", "input_dtype", "kind_of_weights"):
+        if name in call.args:
+            context[name] = call.args[name]
+    if subject.form == "any":
+        context["after_backward"] = any(backward.seq < call.end for backward in window.named(BACKWARD))
+    return context
+
+
+def _across_ranks(subject: Output, window: Window) -> Iterator[Example]:
+    if len(window.peers) < 2:
+        return
+    by_rank = {peer.process.rank: _outputs(subject, peer) for peer in window.peers}
+    context = circumstances.frozen({"distributed": True})
+    for position, values in enumerate(zip(*by_rank.values(), strict=False)):
+        if len({str(value) for value in values}) > 1:
+            seen = ", ".join(f"{value} on rank {rank}" for rank, value in zip(by_rank, values, strict=True))
+            expected = f"{subject.output} equal on all ranks"
+            yield Example(
+                False,
+                context,
+                tuple(f"rank {rank}" for rank in by_rank),
+                expected,
+                f"call {position + 1}: {seen}",
+                subject.call,
+            )
+            return
+    if any(by_rank.values()):
+        yield Example(True, context)
+
+
+def _outputs(subject: Output, window: Window) -> list[Value]:
+    values = (call.out.get(subject.output) for call in window.named(subject.call) if call.context.stage == "train")
+    return [value for value in values if value is not None]

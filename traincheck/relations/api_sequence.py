@@ -1,0 +1,175 @@
+"""Calls occur in an order: one before the other within a step, or one between every two of the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Final, Literal
+
+from traincheck.events import Call
+from traincheck.relations import circumstances
+from traincheck.relations.contract import Example, Memory, Needs
+from traincheck.vocabulary import (
+    BACKWARD,
+    CHECKPOINT_LOAD,
+    DATA_ITER,
+    DATA_NEXT,
+    DATA_SET_EPOCH,
+    FORWARD,
+    GRAD_CLIP,
+    GRAD_UNSCALE,
+    LOSS,
+    LR_STEP,
+    OPTIMIZER_STEP,
+    PARAM_INIT,
+    SCALER_SCALE,
+    SCALER_STEP,
+    SCALER_UPDATE,
+    ZERO_GRAD,
+    sentence_name,
+)
+from traincheck.window import Window
+
+How = Literal["in step", "between", "ever"]
+
+CYCLE: Final = (
+    DATA_NEXT,
+    FORWARD,
+    LOSS,
+    SCALER_SCALE,
+    BACKWARD,
+    GRAD_UNSCALE,
+    GRAD_CLIP,
+    SCALER_STEP,
+    OPTIMIZER_STEP,
+    SCALER_UPDATE,
+    LR_STEP,
+)
+"""The training cycle in its usual order: hypotheses of order within a step go forwards along it."""
+
+BETWEEN: Final = (
+    (OPTIMIZER_STEP, ZERO_GRAD),
+    (OPTIMIZER_STEP, BACKWARD),
+    (OPTIMIZER_STEP, FORWARD),
+    (OPTIMIZER_STEP, DATA_NEXT),
+    (LR_STEP, OPTIMIZER_STEP),
+    (DATA_ITER, DATA_SET_EPOCH),
+)
+"""``(anchor, needed)``: between two anchors lies at least one of the needed."""
+
+NEVER_AFTER: Final = ((CHECKPOINT_LOAD, PARAM_INIT),)
+"""``(first, second)``: once ``first`` has happened, ``second`` does not, on the same model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """``in step``: each ``second`` has a ``first`` before it in its step. ``between``: between two ``second`` lies a
+    ``first``. ``ever``: no ``second`` comes after a ``first``."""
+
+    first: str
+    second: str
+    how: How
+
+
+class APISequence:
+    """Jiang et al., OSDI 2025, table 2."""
+
+    name: ClassVar[str] = "APISequence"
+    subject_type: ClassVar[type] = Order
+    implied_by: ClassVar[dict[str, tuple[str, ...]]] = {}
+
+    def propose(self, window: Window) -> Iterator[Order]:
+        for index, first in enumerate(CYCLE):
+            for second in CYCLE[index + 1 :]:
+                if second in window.keys:
+                    yield Order(first, second, "in step")
+        for anchor, needed in BETWEEN:
+            if anchor in window.keys:
+                yield Order(needed, anchor, "between")
+        for first, second in NEVER_AFTER:
+            if first in window.keys:
+                yield Order(first, second, "ever")
+
+    def needs(self, subject: Order) -> Needs:
+        return Needs(frozenset({subject.first, subject.second}))
+
+    def examples(self, subject: Order, window: Window, memory: Memory) -> Iterable[Example]:
+        if subject.how == "in step":
+            return _in_step(subject, window)
+        return _between(subject, window, memory) if subject.how == "between" else _never_after(subject, window, memory)
+
+    def describe(self, subject: Order) -> str:
+        first, second = sentence_name(subject.first), sentence_name(subject.second)
+        if subject.how == "in step":
+            return f"{second} comes after {first} in its step"
+        if subject.how == "between":
+            return f"between one and the next of {second} there is {first}"
+        return f"after {first} there is no {second}"
+
+
+def _relevant(window: Window, key: str) -> list[Call]:
+    return [
+        call for call in window.named(key) if not call.args.get("in_init") and call.context.stage in ("train", "init")
+    ]
+
+
+def _in_step(subject: Order, window: Window) -> Iterator[Example]:
+    firsts = _relevant(window, subject.first)
+    for call in _relevant(window, subject.second):
+        context = circumstances.of_call(window, call)
+        if any(first.seq < call.seq for first in firsts):
+            yield Example(True, circumstances.frozen(context))
+            continue
+        first, second = sentence_name(subject.first), sentence_name(subject.second)
+        seen = f"{first} only after it" if firsts else f"no {subject.first} in this step"
+        yield Example(
+            False,
+            circumstances.frozen(context),
+            (call.subject or call.api,),
+            f"{first} before {second}",
+            seen,
+            call.api,
+        )
+
+
+def _between(subject: Order, window: Window, memory: Memory) -> Iterator[Example]:
+    armed = memory.state.get("armed", False) and window.follows
+    seen = memory.state.get("seen", 0)
+    ordered = sorted(_relevant(window, subject.first) + _relevant(window, subject.second), key=lambda call: call.seq)
+    for call in ordered:
+        if (call.role or call.api) == subject.first:
+            seen += 1
+            continue
+        if armed:
+            context = circumstances.of_call(window, call)
+            context["closure"] = call.args.get("closure")
+            context["shuffled"] = call.args.get("shuffled")
+            if seen:
+                yield Example(True, circumstances.frozen(context))
+            else:
+                expected = f"{sentence_name(subject.first)} since the {subject.second} before"
+                yield Example(
+                    False, circumstances.frozen(context), (call.subject or call.api,), expected, "none", call.api
+                )
+        armed, seen = True, 0
+    memory.state.update(armed=armed, seen=seen)
+
+
+def _never_after(subject: Order, window: Window, memory: Memory) -> Iterator[Example]:
+    loaded: dict[str, bool] = memory.state.setdefault("first", {})
+    calls = sorted(window.named(subject.first) + window.named(subject.second), key=lambda call: call.seq)
+    broken: dict[str, Call] = {}
+    for call in calls:
+        model = call.subject.partition(".")[0]
+        if (call.role or call.api) == subject.first:
+            loaded[model] = True
+        elif model in loaded:
+            broken.setdefault(call.subject, call)
+    context = circumstances.frozen({"distributed": window.process.world_size > 1})
+    if broken:
+        call = next(iter(broken.values()))
+        expected = f"no {subject.second} once the model has been loaded"
+        seen = f"{len(broken)} of its parameters were initialised again after the load"
+        yield Example(False, context, tuple(broken), expected, seen, call.api, len(broken))
+    elif loaded:
+        yield Example(True, context)

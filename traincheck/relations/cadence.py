@@ -1,0 +1,135 @@
+"""Events of one kind occur so many times per event of another: as often as the last time, once, or at most once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Final, Literal
+
+from traincheck.events import Call
+from traincheck.relations import circumstances
+from traincheck.relations.contract import Example, Memory, Needs
+from traincheck.vocabulary import (
+    BACKWARD,
+    DATA_ITER,
+    DATA_NEXT,
+    FORWARD,
+    GRAD_CLIP,
+    LR_STEP,
+    OPTIMIZER_STEP,
+    SCALER_UPDATE,
+    ZERO_GRAD,
+    sentence_name,
+)
+from traincheck.window import Window
+
+How = Literal["once", "at most once", "steady"]
+
+PAIRS: Final[tuple[tuple[str, str, tuple[How, ...]], ...]] = (
+    (BACKWARD, OPTIMIZER_STEP, ("once", "steady")),
+    (FORWARD, OPTIMIZER_STEP, ("once", "steady")),
+    (DATA_NEXT, OPTIMIZER_STEP, ("once", "steady")),
+    (ZERO_GRAD, OPTIMIZER_STEP, ("once", "at most once", "steady")),
+    (GRAD_CLIP, OPTIMIZER_STEP, ("once", "at most once", "steady")),
+    (LR_STEP, OPTIMIZER_STEP, ("once", "at most once", "steady")),
+    (SCALER_UPDATE, OPTIMIZER_STEP, ("once", "steady")),
+    (DATA_NEXT, DATA_ITER, ("steady",)),
+    (OPTIMIZER_STEP, DATA_ITER, ("steady",)),
+    (OPTIMIZER_STEP, LR_STEP, ("once", "steady")),
+)
+"""``(event, per, hows)``. Numbers other than one are a program's own settings: only their steadiness can be a law."""
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """``event`` occurs ``how`` often from one ``per`` to the next."""
+
+    event: str
+    per: str
+    how: How
+
+
+class Cadence:
+    """Ours: the pace of schedulers, accumulation and passes.
+
+    Transformers issues 33455 and 23986, accelerate issue 1050.
+    """
+
+    name: ClassVar[str] = "Cadence"
+    subject_type: ClassVar[type] = Count
+    implied_by: ClassVar[dict[str, tuple[str, ...]]] = {"at most once": ("once",), "steady": ("once",)}
+
+    def propose(self, window: Window) -> Iterator[Count]:
+        for event, per, hows in PAIRS:
+            if per in window.keys:
+                for how in hows:
+                    yield Count(event, per, how)
+
+    def needs(self, subject: Count) -> Needs:
+        return Needs(frozenset({subject.event, subject.per}))
+
+    def examples(self, subject: Count, window: Window, memory: Memory) -> Iterable[Example]:
+        """Counts run from just after one ``per`` to the next and start at the first ``per`` of the run.
+
+        Each object counts for itself: two optimizers that step in turn are two cadences of the same kind.
+        """
+        since: Counter[str] = memory.state.setdefault("since", Counter())
+        counted: dict[str, Counter[str]] = memory.state.setdefault("counted", {})
+        usual: dict[tuple[str, str], int] = memory.state.setdefault("usual", {})
+        if not window.follows:
+            counted.clear()
+        ended = circumstances.pass_ended(window)
+        calls = sorted(
+            (call for key in (subject.event, subject.per) for call in window.named(key) if _counts(call)),
+            key=lambda call: call.seq,
+        )
+        for call in calls:
+            if (call.role or call.api) == subject.event:
+                since[call.subject] += 1
+                continue
+            last = counted.get(call.subject)
+            counted[call.subject] = Counter(since)
+            if last is None:
+                continue
+            numbers = {name: since[name] - last[name] for name in since}
+            label, number = _telling(subject.how, numbers)
+            before = usual.get((call.subject, label))
+            usual[call.subject, label] = number
+            if subject.how == "steady" and before is None:
+                continue
+            held = (
+                number == before if subject.how == "steady" else number == 1 if subject.how == "once" else number <= 1
+            )
+            context = circumstances.of_call(window, call)
+            context["pass_ended"] = ended or memory.state.get("ended", False)
+            context["closure"] = call.args.get("closure")
+            expected = (
+                f"{before} per {subject.per}, as before"
+                if subject.how == "steady"
+                else f"{subject.how} per {subject.per}"
+            )
+            if held:
+                yield Example(True, circumstances.frozen(context))
+            else:
+                seen = f"{number} of {label or subject.event}"
+                yield Example(False, circumstances.frozen(context), (label or call.subject,), expected, seen, call.api)
+        memory.state["ended"] = ended
+
+    def describe(self, subject: Count) -> str:
+        event, per = sentence_name(subject.event), sentence_name(subject.per)
+        if subject.how == "steady":
+            return f"{event} happens as often from one of {per} to the next as it did before"
+        return f"{event} happens {subject.how} from one of {per} to the next"
+
+
+def _counts(call: Call) -> bool:
+    return not call.error and not call.args.get("in_init") and call.context.stage in ("train", "init")
+
+
+def _telling(how: How, numbers: dict[str, int]) -> tuple[str, int]:
+    """The object whose number is told: the largest one; nothing happened at all counts as zero."""
+    if not numbers:
+        return "", 0
+    label = max(sorted(numbers), key=lambda name: numbers[name])
+    return label, numbers[label]

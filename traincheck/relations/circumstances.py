@@ -1,0 +1,128 @@
+"""The circumstances of an example: the context fields that preconditions may speak of. Few values each."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from traincheck.events import Call, Snapshot
+from traincheck.values import Fields, Value, fields
+from traincheck.vocabulary import (
+    AFTER,
+    BEFORE,
+    DATA_NEXT,
+    GRAD,
+    LR,
+    OPTIMIZER_STEP,
+    PARAM,
+    SCALER_STEP,
+)
+from traincheck.window import Window, content
+
+LOW_PRECISION: Final = frozenset({"bfloat16", "float16", "float8_e4m3fn", "float8_e5m2"})
+TINY_NORM: Final = 1e-8
+"""A gradient below this may leave a parameter as it is: the update vanishes in rounding."""
+TINY_LR: Final = 1e-7
+
+
+def of_call(window: Window, call: Call) -> dict[str, Value]:
+    """What surrounds a call."""
+    return {
+        "stage": call.context.stage,
+        "grad_enabled": call.context.grad_enabled,
+        "autocast": call.context.autocast != "",
+        "distributed": window.process.world_size > 1,
+        "loss_scaling": bool(window.named(SCALER_STEP)),
+    }
+
+
+def frozen(values: dict[str, Value]) -> Fields:
+    """A context in the form in which evidence counts it."""
+    return fields(values)
+
+
+def pass_ended(window: Window) -> bool:
+    """Whether a pass over the training data ended in this window, or one batch was left for its end."""
+    return any(call.error == "StopIteration" for call in window.named(DATA_NEXT))
+
+
+def optimizer_steps(window: Window) -> list[Call]:
+    """The optimizer steps that were really taken: finished, and not skipped for an overflow."""
+    return [
+        call
+        for call in window.named(OPTIMIZER_STEP)
+        if call.end >= 0 and not call.args.get("skipped") and not call.error
+    ]
+
+
+def gradients(window: Window, step: Call) -> dict[str, str] | None:
+    """For each parameter here the size of the gradient that was applied: ``none``, ``zero``, ``tiny``, ``normal``."""
+    known: dict[str, str] | None = window.memo.get(("gradients", step.seq))
+    if known is None:
+        snapshot = window.snapshot(step, AFTER, GRAD)
+        if snapshot is None:
+            return None
+        known = dict(_sizes(snapshot))
+        window.memo["gradients", step.seq] = known
+    return known
+
+
+def _sizes(snapshot: Snapshot) -> list[tuple[str, str]]:
+    norms = snapshot.values or (1.0,) * len(snapshot.names)
+    return [
+        (name, "none" if fingerprint is None else _size(norm))
+        for name, fingerprint, norm in zip(snapshot.names, snapshot.hashes, norms, strict=True)
+    ]
+
+
+def _size(norm: float | None) -> str:
+    if norm is None or norm != norm:
+        return "normal"
+    return "zero" if norm == 0 else "tiny" if norm < TINY_NORM else "normal"
+
+
+def learning_rates(window: Window, step: Call) -> dict[str, float]:
+    """The learning rate of each parameter group at this step."""
+    snapshot = window.snapshot(step, BEFORE, LR)
+    return (
+        {}
+        if snapshot is None
+        else {name: value or 0.0 for name, value in zip(snapshot.names, snapshot.values, strict=True)}
+    )
+
+
+def of_parameters(window: Window, step: Call) -> dict[str, Fields]:
+    """For each parameter seen at this optimizer step, its circumstances there."""
+    known: dict[str, Fields] | None = window.memo.get(("parameters", step.seq))
+    if known is not None:
+        return known
+    after = window.snapshot(step, AFTER, PARAM) or window.snapshot(step, BEFORE, PARAM)
+    sizes, rates = gradients(window, step) or {}, learning_rates(window, step)
+    known = {}
+    for name in after.names if after else ():
+        variable = window.variables.get(name)
+        if variable is None:
+            continue
+        rate = rates.get(variable.group)
+        known[name] = frozen(
+            {
+                "trainable": variable.trainable,
+                "own": variable.optimizer == step.subject,
+                "gradient": sizes.get(name, "none"),
+                "lr": "unknown" if rate is None else "zero" if rate == 0 else "tiny" if rate < TINY_LR else "normal",
+                "low_precision": variable.dtype in LOW_PRECISION,
+                "empty": 0 in variable.shape,
+            }
+        )
+    window.memo["parameters", step.seq] = known
+    return known
+
+
+def parameters_at_step(window: Window, point: str) -> dict[str, int | float | None]:
+    """The content of every parameter at the border of this window's first (``before``) or last (``after``) step."""
+    found: dict[str, int | float | None] = {}
+    steps = [call for call in window.named(OPTIMIZER_STEP) if call.end >= 0]
+    for step in reversed(steps) if point == BEFORE else steps:
+        snapshot = window.snapshot(step, point, PARAM)
+        if snapshot is not None:
+            found.update(content(snapshot))
+    return found

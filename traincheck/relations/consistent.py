@@ -1,0 +1,167 @@
+"""Two values of one variable are equal: across ranks, across steps, or across the names that share it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Final, Literal
+
+from traincheck.relations import circumstances
+from traincheck.relations.contract import Example, Memory, Needs
+from traincheck.values import Fields
+from traincheck.vocabulary import AFTER, BEFORE, CHECKPOINT_LOAD, GRAD, LR, OPTIMIZER_STEP, PARAM, PLURAL
+from traincheck.window import Window, content
+
+Across = Literal["ranks", "steps", "names"]
+
+
+@dataclass(frozen=True, slots=True)
+class Equal:
+    """Variables of ``kind`` are equal across ``across``."""
+
+    kind: str
+    across: Across
+
+
+PLACES: Final[dict[str, str]] = {PARAM: AFTER, GRAD: AFTER, LR: BEFORE}
+"""Where a kind is compared across ranks: at this border of the optimizer step."""
+
+SUBJECTS: Final = (
+    Equal(PARAM, "ranks"),
+    Equal(GRAD, "ranks"),
+    Equal(LR, "ranks"),
+    Equal(PARAM, "steps"),
+    Equal(PARAM, "names"),
+)
+
+
+class Consistent:
+    """Jiang et al., OSDI 2025, table 2; equality over fingerprints that see every element."""
+
+    name: ClassVar[str] = "Consistent"
+    subject_type: ClassVar[type] = Equal
+    implied_by: ClassVar[dict[str, tuple[str, ...]]] = {}
+
+    def propose(self, window: Window) -> Iterable[Equal]:
+        if OPTIMIZER_STEP not in window.keys:
+            return ()
+        return SUBJECTS if window.process.world_size > 1 else SUBJECTS[3:]
+
+    def needs(self, subject: Equal) -> Needs:
+        calls = frozenset({OPTIMIZER_STEP})
+        if subject.across == "ranks":
+            return Needs(calls, frozenset({(OPTIMIZER_STEP, PLACES[subject.kind], subject.kind)}))
+        return Needs(calls, frozenset({(OPTIMIZER_STEP, BEFORE, PARAM), (OPTIMIZER_STEP, AFTER, PARAM)}))
+
+    def examples(self, subject: Equal, window: Window, memory: Memory) -> Iterable[Example]:
+        if subject.across == "ranks":
+            return _across_ranks(subject.kind, window)
+        if subject.across == "steps":
+            return _across_steps(window, memory)
+        return _across_names(window, memory)
+
+    def describe(self, subject: Equal) -> str:
+        if subject.across == "ranks":
+            return f"{PLURAL[subject.kind]} are equal on all ranks at each optimizer step"
+        if subject.across == "steps":
+            return "parameters do not change between two optimizer steps"
+        return "parameters that share one tensor under several names stay one tensor"
+
+
+def _across_ranks(kind: str, window: Window) -> Iterator[Example]:
+    if len(window.peers) < 2:
+        return
+    held_by_rank = {peer.process.rank: _at_steps(peer, kind) for peer in window.peers}
+    names = dict.fromkeys(name for held in held_by_rank.values() for name in held)
+    groups: dict[tuple[Fields, bool], list[str]] = {}
+    for name in names:
+        values = [held[name] for held in held_by_rank.values() if name in held]
+        if len(values) < 2:
+            continue
+        groups.setdefault((_shared_context(window, name), len(set(values)) == 1), []).append(name)
+    for (context, equal), members in groups.items():
+        if equal:
+            yield Example(True, context, count=len(members))
+        else:
+            seen = _odd_ones_out(members[0], held_by_rank)
+            expected = f"the same {PLURAL[kind]} on all {len(held_by_rank)} ranks"
+            yield Example(False, context, tuple(members), expected, seen, count=len(members))
+
+
+def _at_steps(window: Window, kind: str) -> dict[str, int | float | None]:
+    found: dict[str, int | float | None] = {}
+    for step in circumstances.optimizer_steps(window):
+        snapshot = window.snapshot(step, PLACES[kind], kind)
+        if snapshot is not None:
+            found.update(content(snapshot))
+    return found
+
+
+def _shared_context(window: Window, name: str) -> Fields:
+    variables = [peer.variables.get(name) for peer in window.peers]
+    return circumstances.frozen(
+        {
+            "placement": tuple(variable.placement if variable else "local" for variable in variables),
+            "trainable": tuple(variable.trainable if variable else None for variable in variables),
+            "in_optimizer": all(variable is None or variable.optimizer != "" for variable in variables),
+        }
+    )
+
+
+def _odd_ones_out(name: str, held_by_rank: Mapping[int, Mapping[str, int | float | None]]) -> str:
+    values = {rank: held[name] for rank, held in held_by_rank.items() if name in held}
+    usual, count = Counter(values.values()).most_common(1)[0]
+    if count * 2 > len(values):
+        odd = ", ".join(str(rank) for rank, value in values.items() if value != usual)
+        return f"{name} on rank {odd} differs from the {count} other ranks"
+    return f"{name} differs between ranks {', '.join(map(str, values))}"
+
+
+def _across_steps(window: Window, memory: Memory) -> Iterator[Example]:
+    before = circumstances.parameters_at_step(window, BEFORE)
+    last: dict[str, int | float | None] = memory.state.get("last", {})
+    usual: dict[str, bool] = memory.state.setdefault("usual", {})
+    loaded = bool(window.named(CHECKPOINT_LOAD)) or memory.state.get("loaded", False)
+    groups: dict[tuple[Fields, bool], list[str]] = {}
+    for name, value in before.items():
+        variable = window.variables.get(name)
+        if name not in last or variable is None or not window.follows:
+            continue
+        equal = value == last[name]
+        habit = usual.setdefault(name, not equal and not loaded)
+        context = circumstances.frozen(
+            {
+                "in_optimizer": variable.optimizer != "",
+                "trainable": variable.trainable,
+                "loaded_between": loaded,
+                "moves_by_habit": habit,
+            }
+        )
+        groups.setdefault((context, equal), []).append(name)
+    memory.state["last"] = circumstances.parameters_at_step(window, AFTER) or last
+    memory.state["loaded"] = _loaded_after_step(window)
+    for (context, equal), names in groups.items():
+        if equal:
+            yield Example(True, context, count=len(names))
+        else:
+            seen = f"{len(names)} of {len(before)} parameters changed after one optimizer step and before the next"
+            yield Example(False, context, tuple(names), "unchanged between two optimizer steps", seen, count=len(names))
+
+
+def _loaded_after_step(window: Window) -> bool:
+    steps = window.named(OPTIMIZER_STEP)
+    return bool(steps) and any(call.seq > steps[-1].seq for call in window.named(CHECKPOINT_LOAD))
+
+
+def _across_names(window: Window, memory: Memory) -> Iterator[Example]:
+    tied: dict[str, str] = memory.state.setdefault("tied", {})
+    now = {name: variable.tied for name, variable in window.variables.items() if variable.kind == PARAM}
+    broken = tuple(name for name, first in tied.items() if name in now and first in now and now[name] != first)
+    kept = sum(1 for name in tied if name in now) - len(broken)
+    tied.update({name: first for name, first in now.items() if first})
+    if broken:
+        seen = f"{', '.join(f'{name} is no longer {tied[name]}' for name in broken[:3])}"
+        yield Example(False, (), broken, "one tensor under all its names", seen, count=len(broken))
+    elif kept:
+        yield Example(True, (), count=kept)

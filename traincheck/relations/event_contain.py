@@ -1,0 +1,272 @@
+"""Each call of a kind contains another event: a call, or a change of variables; for some, for every one, or never."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Final, Literal
+
+from traincheck.events import Call, Snapshot
+from traincheck.relations import circumstances
+from traincheck.relations.contract import Example, Memory, Needs
+from traincheck.values import Fields, Value
+from traincheck.vocabulary import (
+    AFTER,
+    AUTOCAST,
+    BACKWARD,
+    BEFORE,
+    BUFFER,
+    CHECKPOINT_LOAD,
+    DROPOUT,
+    FORWARD,
+    GRAD,
+    LR,
+    OPTIMIZER_STEP,
+    PARAM,
+    PLURAL,
+    ZERO_GRAD,
+    sentence_name,
+)
+from traincheck.window import Window
+
+How = Literal["some", "every", "never"]
+
+CHANGE: Final = "change:"
+"""Child prefix: a change of the variables of a kind."""
+CLEAR: Final = "clear:"
+"""Child prefix: variables of a kind that are absent or zero afterwards."""
+ACTIVE: Final = "active:"
+"""Child prefix: a call whose ``active`` argument is true."""
+REUSE: Final = "reuse:"
+"""Child prefix: an addition onto gradients that an optimizer step has already applied."""
+
+CHILDREN: Final[dict[str, tuple[tuple[str, How], ...]]] = {
+    OPTIMIZER_STEP: (
+        (CHANGE + PARAM, "some"),
+        (CHANGE + PARAM, "every"),
+        (CHANGE + PARAM, "never"),
+        (FORWARD, "never"),
+    ),
+    ZERO_GRAD: ((CLEAR + GRAD, "every"),),
+    BACKWARD: ((CHANGE + GRAD, "some"), (REUSE + GRAD, "never"), (OPTIMIZER_STEP, "never"), (FORWARD, "never")),
+    FORWARD: (
+        (CHANGE + BUFFER, "every"),
+        (CHANGE + BUFFER, "never"),
+        (ACTIVE + DROPOUT, "some"),
+        (ACTIVE + DROPOUT, "never"),
+        (OPTIMIZER_STEP, "never"),
+    ),
+    CHECKPOINT_LOAD: ((CHANGE + PARAM, "some"),),
+    AUTOCAST: ((OPTIMIZER_STEP, "never"), (FORWARD, "some")),
+}
+"""What the vocabulary allows to happen inside what. A closed list, so that every trace proposes the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contain:
+    """``parent`` contains ``child`` for ``how`` many."""
+
+    parent: str
+    child: str
+    how: How
+
+
+class EventContain:
+    """Jiang et al., OSDI 2025, table 2. Containment is by interval, so selective recordings judge alike."""
+
+    name: ClassVar[str] = "EventContain"
+    subject_type: ClassVar[type] = Contain
+    implied_by: ClassVar[dict[str, tuple[str, ...]]] = {"some": ("every",)}
+
+    def propose(self, window: Window) -> Iterator[Contain]:
+        for parent in window.keys:
+            for child, how in CHILDREN.get(parent, ()):
+                yield Contain(parent, child, how)
+            if parent in window.functions:
+                for child in (OPTIMIZER_STEP, BACKWARD, FORWARD, *sorted(window.functions)):
+                    if child != parent:
+                        yield Contain(parent, child, "some")
+
+    def needs(self, subject: Contain) -> Needs:
+        kind = subject.child.partition(":")[2]
+        if subject.child.startswith(CHANGE):
+            places = {(subject.parent, BEFORE, kind), (subject.parent, AFTER, kind)}
+            if subject.parent == OPTIMIZER_STEP:
+                places |= {(OPTIMIZER_STEP, AFTER, GRAD), (OPTIMIZER_STEP, BEFORE, LR)}
+            return Needs(frozenset({subject.parent}), frozenset(places))
+        if subject.child.startswith(REUSE):
+            places = {(BACKWARD, BEFORE, GRAD), (BACKWARD, AFTER, GRAD), (OPTIMIZER_STEP, AFTER, GRAD)}
+            return Needs(frozenset({BACKWARD, OPTIMIZER_STEP}), frozenset(places))
+        if subject.child.startswith(CLEAR):
+            return Needs(frozenset({subject.parent}), frozenset({(subject.parent, AFTER, kind)}))
+        return Needs(frozenset({subject.parent, kind or subject.child}))
+
+    def examples(self, subject: Contain, window: Window, memory: Memory) -> Iterable[Example]:
+        if subject.child.startswith(REUSE):
+            yield from _reused(window, memory)
+            return
+        for call in window.named(subject.parent):
+            if call.end < 0 or call.error:
+                continue
+            if subject.child.startswith(CHANGE):
+                yield from _changes(subject, window, call)
+            elif subject.child.startswith(CLEAR):
+                yield from _cleared(subject, window, call)
+            else:
+                yield _contains(subject, window, call)
+
+    def describe(self, subject: Contain) -> str:
+        outer = sentence_name(subject.parent)
+        kind = subject.child.partition(":")[2]
+        if subject.child.startswith(CHANGE):
+            what = {
+                "some": f"changes at least one of the {PLURAL[kind]} it works on",
+                "every": f"changes each of the {PLURAL[kind]} it works on",
+                "never": f"leaves {PLURAL[kind]} unchanged",
+            }[subject.how]
+            return f"{outer} {what}"
+        if subject.child.startswith(CLEAR):
+            return f"after {outer}, each of the {PLURAL[kind]} it works on is absent or zero"
+        if subject.child.startswith(REUSE):
+            return f"{outer} never adds to gradients that an optimizer step has already applied"
+        inner = f"an active {kind}" if subject.child.startswith(ACTIVE) else sentence_name(subject.child)
+        return f"{outer} {'never contains' if subject.how == 'never' else 'contains'} {inner}"
+
+
+def _contains(subject: Contain, window: Window, call: Call) -> Example:
+    active = subject.child.startswith(ACTIVE)
+    key = subject.child.removeprefix(ACTIVE)
+    found = [inner for inner in window.inside(call, key) if not active or inner.args.get("active") is True]
+    context = circumstances.of_call(window, call)
+    context["training"] = call.args.get("training")
+    if active:
+        context["has_dropout"] = any(inner.args.get("p") for inner in window.inside(call, key))
+    if bool(found) == (subject.how == "some"):
+        return Example(True, circumstances.frozen(context))
+    names = tuple(dict.fromkeys(inner.subject or inner.api for inner in found)) or (call.subject,)
+    what = f"active {key}" if active else sentence_name(key)
+    return Example(
+        False,
+        circumstances.frozen(context),
+        names,
+        expected=f"{'no ' if subject.how == 'never' else ''}{what} within {call.subject or call.api}",
+        seen=f"{len(found)} of them, in {', '.join(names[:3])}" if found else "none",
+        api=call.api,
+    )
+
+
+def _cleared(subject: Contain, window: Window, call: Call) -> Iterator[Example]:
+    snapshot = window.snapshot(call, AFTER, GRAD)
+    if snapshot is None or not snapshot.names:
+        return
+    left = tuple(
+        name
+        for name, fingerprint, norm in zip(snapshot.names, snapshot.hashes, snapshot.values, strict=True)
+        if fingerprint is not None and norm != 0
+    )
+    context = circumstances.frozen(circumstances.of_call(window, call))
+    if left:
+        yield Example(
+            False, context, left, "no gradient left", f"{len(left)} gradients remain after it", call.api, len(left)
+        )
+    else:
+        yield Example(True, context, count=len(snapshot.names))
+
+
+def _changes(subject: Contain, window: Window, call: Call) -> Iterator[Example]:
+    kind = subject.child.removeprefix(CHANGE)
+    changed = window.changes(call, kind)
+    if not changed or call.args.get("skipped"):
+        return
+    contexts = circumstances.of_parameters(window, call) if subject.parent == OPTIMIZER_STEP else {}
+    if subject.how == "some":
+        yield _some(window, call, changed, contexts, kind)
+        return
+    base = {} if contexts else _call_context(window, call)
+    by_context: dict[tuple[Fields, bool], list[str]] = {}
+    for name, moved in changed.items():
+        context = contexts.get(name) or _variable_context(window, name, base)
+        by_context.setdefault((context, moved), []).append(name)
+    for (context, moved), names in by_context.items():
+        held = moved == (subject.how == "every")
+        if held:
+            yield Example(True, context, count=len(names))
+        else:
+            expected = "changed" if subject.how == "every" else "unchanged"
+            seen = f"{len(names)} of {len(changed)} {PLURAL[kind]} {'changed' if moved else 'stayed exactly the same'}"
+            yield Example(False, context, tuple(names), expected, seen, call.api, len(names))
+
+
+def _reused(window: Window, memory: Memory) -> Iterator[Example]:
+    """A gradient that is, before a backward pass, what an optimizer step applied, and that the pass then adds to."""
+    applied: dict[str, int | float | None] = memory.state if window.follows else {}
+    for call in sorted(window.named(BACKWARD) + window.named(OPTIMIZER_STEP), key=lambda call: call.end):
+        if call.role == OPTIMIZER_STEP:
+            snapshot = window.snapshot(call, AFTER, GRAD)
+            applied.update(_present(snapshot) if snapshot and not call.args.get("skipped") else {})
+            continue
+        before, changed = window.snapshot(call, BEFORE, GRAD), window.changes(call, GRAD)
+        if before is None or changed is None or not applied:
+            continue
+        present = _present(before)
+        stale = tuple(name for name in present if changed.get(name) and present[name] == applied.get(name))
+        reached = [name for name, moved in changed.items() if moved and name in applied]
+        applied = {name: content for name, content in applied.items() if not changed.get(name)}
+        context = circumstances.frozen(circumstances.of_call(window, call))
+        if stale:
+            yield Example(
+                False,
+                context,
+                stale,
+                "gradients of this step alone: cleared after the optimizer step that applied them",
+                f"{len(stale)} gradients still held what the last optimizer step applied, and were added to",
+                call.api,
+                len(stale),
+            )
+        elif reached:
+            yield Example(True, context, count=len(reached))
+    memory.state = applied
+
+
+def _present(snapshot: Snapshot) -> dict[str, int | float | None]:
+    norms = snapshot.values or (1.0,) * len(snapshot.names)
+    return {
+        name: fingerprint
+        for name, fingerprint, norm in zip(snapshot.names, snapshot.hashes, norms, strict=True)
+        if fingerprint is not None and norm != 0
+    }
+
+
+def _some(window: Window, call: Call, changed: dict[str, bool], contexts: dict[str, Fields], kind: str) -> Example:
+    context = _call_context(window, call)
+    own = changed
+    if contexts:
+        own = {name: moved for name, moved in changed.items() if dict(contexts.get(name, ())).get("own")}
+        live = [dict(contexts[name]) for name in own]
+        context["gradient"] = any(fields["gradient"] == "normal" for fields in live)
+        context["lr"] = any(fields["gradient"] == "normal" and fields["lr"] == "normal" for fields in live)
+        context["low_precision"] = any(fields["low_precision"] for fields in live)
+    if any(own.values()):
+        return Example(True, circumstances.frozen(context))
+    return Example(
+        False,
+        circumstances.frozen(context),
+        tuple(own),
+        expected=f"at least one of {len(own)} {PLURAL[kind]} changed",
+        seen="none of them changed",
+        api=call.api,
+    )
+
+
+def _call_context(window: Window, call: Call) -> dict[str, Value]:
+    context = circumstances.of_call(window, call)
+    context["training"] = call.args.get("training")
+    return context
+
+
+def _variable_context(window: Window, name: str, base: dict[str, Value]) -> Fields:
+    variable = window.variables.get(name)
+    context = dict(base)
+    context["layer_training"] = variable.training if variable else None
+    context["normalisation"] = bool(variable and "Norm" in variable.module)
+    return circumstances.frozen(context)

@@ -1,0 +1,136 @@
+"""One set of things is part of another: what an optimizer holds and what is trained, what ran and what was tracked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from traincheck.events import Call, Variable
+from traincheck.relations import circumstances
+from traincheck.relations.contract import Example, Memory, Needs
+from traincheck.values import Fields
+from traincheck.vocabulary import AFTER, BACKWARD, GRAD, MODULE_FORWARD, OPTIMIZER_STEP, PARAM
+from traincheck.window import Window
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Everything in the set ``part`` is in the set ``whole``."""
+
+    part: str
+    whole: str
+
+
+WORDS: Final[dict[str, str]] = {
+    "held": "parameters that an optimizer holds",
+    "alive": "parameters that a model still has or that get a gradient",
+    "reached": "parameters that get a gradient",
+    "trainable": "trainable parameters",
+    "layers_run": "layers with trained parameters that run in training",
+    "layers_tracked": "layers that run with gradient tracking",
+}
+
+SUBJECTS: Final = (
+    Part("held", "alive"),
+    Part("held", "trainable"),
+    Part("held", "reached"),
+    Part("reached", "held"),
+    Part("trainable", "held"),
+    Part("layers_run", "layers_tracked"),
+)
+
+
+class Membership:
+    """Ours: identity of optimizer and model parameters (accelerate issue 2665, pytorch issue 12603)."""
+
+    name: ClassVar[str] = "Membership"
+    subject_type: ClassVar[type] = Part
+    implied_by: ClassVar[dict[str, tuple[str, ...]]] = {}
+
+    def propose(self, window: Window) -> Iterable[Part]:
+        return SUBJECTS if OPTIMIZER_STEP in window.keys else ()
+
+    def needs(self, subject: Part) -> Needs:
+        if subject.part == "layers_run":
+            return Needs(frozenset({OPTIMIZER_STEP, BACKWARD, MODULE_FORWARD}))
+        places = {(OPTIMIZER_STEP, AFTER, PARAM), (OPTIMIZER_STEP, AFTER, GRAD)}
+        return Needs(frozenset({OPTIMIZER_STEP}), frozenset(places))
+
+    def examples(self, subject: Part, window: Window, memory: Memory) -> Iterable[Example]:
+        steps = circumstances.optimizer_steps(window)
+        if not steps:
+            return ()
+        if subject.part == "layers_run":
+            return _layers(window)
+        return _parameters(subject, window, steps, memory)
+
+    def describe(self, subject: Part) -> str:
+        return f"the {WORDS[subject.part]} are among the {WORDS[subject.whole]}"
+
+
+def _parameters(subject: Part, window: Window, steps: list[Call], memory: Memory) -> Iterator[Example]:
+    sizes = [circumstances.gradients(window, step) or {} for step in steps]
+    reached = {name for found in sizes for name, size in found.items() if size != "none"}
+    stepped = {step.subject for step in steps}
+    ever: set[str] = memory.state.setdefault("ever", set())
+    ever |= reached
+    groups: dict[tuple[Fields, bool], list[str]] = {}
+    inside = 0
+    for name, variable in window.variables.items():
+        steps_here = subject.part != "held" or variable.optimizer in stepped
+        if variable.kind != PARAM or not steps_here or not _in(subject.part, variable, reached, ever):
+            continue
+        held = _in(subject.whole, variable, reached, ever)
+        inside += held
+        groups.setdefault((_context(window, variable, stepped), held), []).append(name)
+    for (context, held), names in groups.items():
+        if held:
+            yield Example(True, context, count=len(names))
+        else:
+            expected = f"among the {WORDS[subject.whole]}"
+            seen = f"{len(names)} of {inside + len(names)} {WORDS[subject.part]} are not among them"
+            yield Example(False, context, tuple(names), expected, seen, steps[0].api, len(names))
+
+
+def _in(group: str, variable: Variable, reached: set[str], ever: set[str]) -> bool:
+    if group == "held":
+        return variable.optimizer != ""
+    if group == "alive":
+        return variable.in_model or variable.name in ever
+    if group == "reached":
+        return variable.name in reached
+    return variable.trainable
+
+
+def _context(window: Window, variable: Variable, stepped: set[str]) -> Fields:
+    model = variable.name.partition(".")[0]
+    mates = window.memo.get(("held models", frozenset(stepped)))
+    if mates is None:
+        mates = {other.name.partition(".")[0] for other in window.variables.values() if other.optimizer in stepped}
+        window.memo["held models", frozenset(stepped)] = mates
+    return circumstances.frozen(
+        {"trainable": variable.trainable, "in_model": variable.in_model, "model_in_optimizer": model in mates}
+    )
+
+
+def _layers(window: Window) -> Iterator[Example]:
+    owners: dict[str, Variable] = {}
+    for variable in window.variables.values():
+        if variable.kind == PARAM and variable.trainable and variable.optimizer:
+            owners.setdefault(variable.name.rpartition(".")[0], variable)
+    tracked: dict[str, bool] = {}
+    apis: dict[str, str] = {}
+    for call in window.named(MODULE_FORWARD):
+        if call.subject in owners and call.context.stage == "train" and call.end >= 0:
+            good = call.out.get("requires_grad") is True or call.args.get("recompute") is True
+            tracked[call.subject] = tracked.get(call.subject, False) or good
+            apis.setdefault(call.subject, call.api)
+    missing = tuple(layer for layer, good in tracked.items() if not good)
+    context = circumstances.frozen({"distributed": window.process.world_size > 1})
+    if missing:
+        seen = f"{len(missing)} of {len(tracked)} layers ran only without gradient tracking, so they cannot learn"
+        expected = "an output that carries gradients"
+        yield Example(False, context, missing, expected, seen, apis[missing[0]], len(missing))
+    elif tracked:
+        yield Example(True, context, count=len(tracked))
