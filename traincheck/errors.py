@@ -5,3 +5,7 @@ from __future__ import annotations
 
 class UserError(Exception):
     """Base of everything that the commands print as one line instead of a traceback."""
+
+    def __init__(self, message: str) -> None:
+        """``message`` may quote what another library said, over several lines."""
+        super().__init__(" ".join(message.splitlines()))

@@ -107,12 +107,18 @@ def test_a_newer_version_says_to_upgrade(trace: Path) -> None:
     assert "pip install -U" in refusal(trace)
 
 
-@pytest.mark.parametrize("content", [b"", b"hello, I am not Arrow", b"\xff" * 64, b"\x00" * 64])
+@pytest.mark.parametrize("content", [b"\xff", b"hello, I am not Arrow", b"\xff" * 64, b"\x00" * 64])
 def test_a_part_that_is_not_arrow_is_refused(trace: Path, content: bytes) -> None:
     path = trace / "parts" / "0-1.arrow"
     path.write_bytes(content)
 
     assert str(path) in refusal(trace)
+
+
+def test_a_process_that_ended_before_it_wrote_does_not_spoil_the_trace(trace: Path) -> None:
+    (trace / "parts" / "1-2.arrow").write_bytes(b"")
+
+    assert ["0-1.arrow"] == [part.path.name for part in open_trace(trace).parts]
 
 
 def header(**change: object) -> dict[bytes, bytes]:
@@ -133,6 +139,8 @@ def header(**change: object) -> dict[bytes, bytes]:
         (SCHEMA.remove(3).with_metadata(header()), "column 'end' is missing"),
         (SCHEMA.set(1, pa.field("seq", pa.int32())).with_metadata(header()), "column 'seq' is int32; expected int64"),
         (SCHEMA.append(pa.field("extra", pa.int64())).with_metadata(header()), "extra"),
+        (SCHEMA.append(pa.field("a\nb", pa.int64())).with_metadata(header()), "a b"),
+        (SCHEMA.append(SCHEMA.field("seq")).with_metadata(header()), "once each"),
     ],
 )
 def test_a_part_of_another_shape_is_refused(trace: Path, schema: Any, place: str) -> None:

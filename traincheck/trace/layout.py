@@ -18,8 +18,9 @@ PART_SUFFIX: Final = ".arrow"
 
 
 def part_paths(directory: Path) -> list[Path]:
-    """The parts of a trace directory, in order of name."""
-    return sorted((directory / PARTS_NAME).glob(f"*{PART_SUFFIX}"))
+    """The parts of a trace directory, in order of name, without those of processes that ended before they wrote."""
+    paths = (directory / PARTS_NAME).glob(f"*{PART_SUFFIX}")
+    return sorted(path for path in paths if path.stat().st_size > 0)
 
 
 def check_version(path: Path, found: object) -> None:

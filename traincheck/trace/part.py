@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,6 +63,7 @@ def _read_header(path: Path) -> Header:
     with _open(path) as file:
         try:
             schema = pa.ipc.read_schema(pa.ipc.MessageReader.open_stream(file).read_next_message())
+            columns = {field.name: field.type for field in schema}
         except (*_ARROW_ERRORS, StopIteration) as error:
             raise TraceError(
                 f"{path} has no whole Arrow header ({file.size()} bytes): the process ended before it recorded "
@@ -70,17 +71,17 @@ def _read_header(path: Path) -> Header:
             ) from error
     header = parse_header(path, schema.metadata)
     if not schema.equals(SCHEMA):
-        raise TraceError(f"{path}, header: {_difference(schema)}")
+        raise TraceError(f"{path}, header: {_difference(columns)}")
     return header
 
 
-def _difference(schema: Any) -> str:
+def _difference(columns: Mapping[str, Any]) -> str:
     for field in SCHEMA:
-        if field.name not in schema.names:
+        if field.name not in columns:
             return f"column {field.name!r} is missing"
-        if schema.names.count(field.name) == 1 and schema.field(field.name).type != field.type:
-            return f"column {field.name!r} is {schema.field(field.name).type}; expected {field.type}"
-    return f"columns are {', '.join(schema.names)}; expected {', '.join(SCHEMA.names)}"
+        if columns[field.name] != field.type:
+            return f"column {field.name!r} is {columns[field.name]}; expected {field.type}"
+    return f"columns are {', '.join(columns)}; expected {', '.join(SCHEMA.names)}, once each and nullable"
 
 
 def _whole_messages(path: Path, file: Any, messages: Any) -> Iterator[Any]:
