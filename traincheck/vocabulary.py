@@ -36,40 +36,46 @@ AUTOCAST: Final = "autocast"
 COLLECTIVE: Final = "collective."
 """Prefix: ``collective.all_reduce``, ``collective.broadcast``, ..."""
 
-SENTENCE_NAME: Final[dict[str, str]] = {
-    OPTIMIZER_STEP: "an optimizer step",
-    ZERO_GRAD: "a clearing of the gradients (zero_grad)",
-    BACKWARD: "a backward pass",
-    FORWARD: "a forward pass of the model",
-    MODULE_FORWARD: "a forward pass of a layer",
-    LOSS: "a loss computation",
-    GRAD_CLIP: "a gradient clipping",
-    GRAD_UNSCALE: "an unscaling of the gradients",
-    SCALER_SCALE: "a scaling of the loss",
-    SCALER_STEP: "a step through the gradient scaler",
-    SCALER_UPDATE: "an update of the gradient scaler",
-    LR_STEP: "a learning-rate scheduler step",
-    DATA_ITER: "a start of a pass over the data",
-    DATA_NEXT: "a fetch of a batch",
-    DATA_SET_EPOCH: "a set_epoch on the sampler",
-    MODE_TRAIN: "a switch to training mode",
-    MODE_EVAL: "a switch to evaluation mode",
-    CHECKPOINT_SAVE: "a checkpoint save",
-    CHECKPOINT_LOAD: "a load of model weights",
-    OPTIMIZER_LOAD: "a load of optimizer state",
-    PARAM_INIT: "an initialisation of a parameter",
-    DROPOUT: "a dropout call",
-    ATTENTION: "an attention call",
-    MATMUL: "a matrix product or convolution",
-    AUTOCAST: "an autocast region",
+NOUN: Final[dict[str, str]] = {
+    OPTIMIZER_STEP: "optimizer step",
+    ZERO_GRAD: "zero_grad",
+    BACKWARD: "backward pass",
+    FORWARD: "forward pass of the model",
+    MODULE_FORWARD: "forward pass of a layer",
+    LOSS: "loss computation",
+    GRAD_CLIP: "gradient clipping",
+    GRAD_UNSCALE: "unscaling of the gradients",
+    SCALER_SCALE: "scaling of the loss",
+    SCALER_STEP: "step of the gradient scaler",
+    SCALER_UPDATE: "update of the gradient scaler",
+    LR_STEP: "learning-rate scheduler step",
+    DATA_ITER: "start of a pass over the data",
+    DATA_NEXT: "fetch of a batch",
+    DATA_SET_EPOCH: "set_epoch of the sampler",
+    MODE_TRAIN: "switch to training mode",
+    MODE_EVAL: "switch to evaluation mode",
+    CHECKPOINT_SAVE: "checkpoint save",
+    CHECKPOINT_LOAD: "load of model weights",
+    OPTIMIZER_LOAD: "load of optimizer state",
+    PARAM_INIT: "initialisation of a parameter",
+    DROPOUT: "dropout call",
+    ATTENTION: "attention call",
+    MATMUL: "matrix product or convolution",
+    AUTOCAST: "autocast region",
 }
 
 
-def sentence_name(key: str) -> str:
-    """How a sentence calls the role or API ``key``: ``"an optimizer step"``, or ``"a call of train.evaluate"``."""
+def noun(key: str) -> str:
+    """How a sentence calls the role or API ``key``: ``"optimizer step"``, or ``"call of train.evaluate"``."""
     if key.startswith(COLLECTIVE):
-        return f"a collective {key.removeprefix(COLLECTIVE)}"
-    return SENTENCE_NAME.get(key) or f"a call of {key}"
+        return f"collective {key.removeprefix(COLLECTIVE)}"
+    return NOUN.get(key) or f"call of {key}"
+
+
+def one(key: str) -> str:
+    """:func:`noun` with its article: ``"an optimizer step"``."""
+    name = noun(key)
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 STAGES: Final = ("init", "train", "eval", "checkpoint")

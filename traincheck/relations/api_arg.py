@@ -24,7 +24,7 @@ from traincheck.vocabulary import (
     MODULE_FORWARD,
     OPTIMIZER_STEP,
     ZERO_GRAD,
-    sentence_name,
+    one,
 )
 from traincheck.window import Window
 
@@ -99,7 +99,7 @@ class APIArg:
         return _here(subject, window)
 
     def describe(self, subject: Argument) -> str:
-        argument, call = subject.argument.replace("_", " "), sentence_name(subject.call)
+        argument, call = subject.argument.replace("_", " "), one(subject.call)
         if subject.argument == "first_hash":
             return "the first batch of a pass over the data differs from the first batch of the pass before"
         what = {

@@ -24,7 +24,7 @@ from traincheck.vocabulary import (
     MODULE_FORWARD,
     OPTIMIZER_LOAD,
     OPTIMIZER_STEP,
-    sentence_name,
+    one,
 )
 from traincheck.window import Window
 
@@ -112,7 +112,7 @@ class APIOutput:
                 )
 
     def describe(self, subject: Output) -> str:
-        output, call = subject.output.replace("_", " "), sentence_name(subject.call)
+        output, call = subject.output.replace("_", " "), one(subject.call)
         if subject.form == "any":
             return f"{call} finds gradients to apply"
         what = {

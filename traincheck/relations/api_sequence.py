@@ -26,7 +26,7 @@ from traincheck.vocabulary import (
     SCALER_STEP,
     SCALER_UPDATE,
     ZERO_GRAD,
-    sentence_name,
+    one,
 )
 from traincheck.window import Window
 
@@ -99,11 +99,11 @@ class APISequence:
         return _between(subject, window, memory) if subject.how == "between" else _never_after(subject, window, memory)
 
     def describe(self, subject: Order) -> str:
-        first, second = sentence_name(subject.first), sentence_name(subject.second)
+        first, second = one(subject.first), one(subject.second)
         if subject.how == "in step":
             return f"{second} comes after {first} in its step"
         if subject.how == "between":
-            return f"between one and the next of {second} there is {first}"
+            return f"between {second} and the next there is {first}"
         return f"after {first} there is no {second}"
 
 
@@ -120,7 +120,7 @@ def _in_step(subject: Order, window: Window) -> Iterator[Example]:
         if any(first.seq < call.seq for first in firsts):
             yield Example(True, circumstances.frozen(context))
             continue
-        first, second = sentence_name(subject.first), sentence_name(subject.second)
+        first, second = one(subject.first), one(subject.second)
         seen = f"{first} only after it" if firsts else f"no {subject.first} in this step"
         yield Example(
             False,
@@ -147,7 +147,7 @@ def _between(subject: Order, window: Window, memory: Memory) -> Iterator[Example
             if seen:
                 yield Example(True, circumstances.frozen(context))
             else:
-                expected = f"{sentence_name(subject.first)} since the {subject.second} before"
+                expected = f"{one(subject.first)} since the {subject.second} before"
                 yield Example(
                     False, circumstances.frozen(context), (call.subject or call.api,), expected, "none", call.api
                 )

@@ -20,7 +20,8 @@ from traincheck.vocabulary import (
     OPTIMIZER_STEP,
     SCALER_UPDATE,
     ZERO_GRAD,
-    sentence_name,
+    noun,
+    one,
 )
 from traincheck.window import Window
 
@@ -90,10 +91,10 @@ class Cadence:
                 continue
             last = counted.get(call.subject)
             counted[call.subject] = Counter(since)
-            if last is None:
+            if last is None or not since:
                 continue
             numbers = {name: since[name] - last[name] for name in since}
-            label, number = _telling(subject.how, numbers)
+            label, number = _telling(numbers)
             before = usual.get((call.subject, label))
             usual[call.subject, label] = number
             if subject.how == "steady" and before is None:
@@ -117,19 +118,17 @@ class Cadence:
         memory.state["ended"] = ended
 
     def describe(self, subject: Count) -> str:
-        event, per = sentence_name(subject.event), sentence_name(subject.per)
+        event, per = noun(subject.event), noun(subject.per)
         if subject.how == "steady":
-            return f"{event} happens as often from one of {per} to the next as it did before"
-        return f"{event} happens {subject.how} from one of {per} to the next"
+            return f"{one(subject.event)} happens as often per {per} as before"
+        return f"there is {'exactly' if subject.how == 'once' else 'at most'} one {event} per {per}"
 
 
 def _counts(call: Call) -> bool:
     return not call.error and not call.args.get("in_init") and call.context.stage in ("train", "init")
 
 
-def _telling(how: How, numbers: dict[str, int]) -> tuple[str, int]:
-    """The object whose number is told: the largest one; nothing happened at all counts as zero."""
-    if not numbers:
-        return "", 0
+def _telling(numbers: dict[str, int]) -> tuple[str, int]:
+    """The object whose number is told: the one that it happened to most often."""
     label = max(sorted(numbers), key=lambda name: numbers[name])
     return label, numbers[label]

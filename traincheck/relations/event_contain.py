@@ -25,7 +25,7 @@ from traincheck.vocabulary import (
     PARAM,
     PLURAL,
     ZERO_GRAD,
-    sentence_name,
+    one,
 )
 from traincheck.window import Window
 
@@ -45,16 +45,14 @@ CHILDREN: Final[dict[str, tuple[tuple[str, How], ...]]] = {
         (CHANGE + PARAM, "some"),
         (CHANGE + PARAM, "every"),
         (CHANGE + PARAM, "never"),
-        (FORWARD, "never"),
     ),
     ZERO_GRAD: ((CLEAR + GRAD, "every"),),
-    BACKWARD: ((CHANGE + GRAD, "some"), (REUSE + GRAD, "never"), (OPTIMIZER_STEP, "never"), (FORWARD, "never")),
+    BACKWARD: ((CHANGE + GRAD, "some"), (REUSE + GRAD, "never")),
     FORWARD: (
         (CHANGE + BUFFER, "every"),
         (CHANGE + BUFFER, "never"),
         (ACTIVE + DROPOUT, "some"),
         (ACTIVE + DROPOUT, "never"),
-        (OPTIMIZER_STEP, "never"),
     ),
     CHECKPOINT_LOAD: ((CHANGE + PARAM, "some"),),
     AUTOCAST: ((OPTIMIZER_STEP, "never"), (FORWARD, "some")),
@@ -116,7 +114,7 @@ class EventContain:
                 yield _contains(subject, window, call)
 
     def describe(self, subject: Contain) -> str:
-        outer = sentence_name(subject.parent)
+        outer = one(subject.parent)
         kind = subject.child.partition(":")[2]
         if subject.child.startswith(CHANGE):
             what = {
@@ -129,7 +127,7 @@ class EventContain:
             return f"after {outer}, each of the {PLURAL[kind]} it works on is absent or zero"
         if subject.child.startswith(REUSE):
             return f"{outer} never adds to gradients that an optimizer step has already applied"
-        inner = f"an active {kind}" if subject.child.startswith(ACTIVE) else sentence_name(subject.child)
+        inner = f"an active {kind}" if subject.child.startswith(ACTIVE) else one(subject.child)
         return f"{outer} {'never contains' if subject.how == 'never' else 'contains'} {inner}"
 
 
@@ -144,7 +142,7 @@ def _contains(subject: Contain, window: Window, call: Call) -> Example:
     if bool(found) == (subject.how == "some"):
         return Example(True, circumstances.frozen(context))
     names = tuple(dict.fromkeys(inner.subject or inner.api for inner in found)) or (call.subject,)
-    what = f"active {key}" if active else sentence_name(key)
+    what = f"active {key}" if active else one(key)
     return Example(
         False,
         circumstances.frozen(context),

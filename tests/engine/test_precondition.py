@@ -1,0 +1,66 @@
+"""A precondition holds where the relation held and nowhere where it failed."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from traincheck.precondition import ALWAYS, MAX_CONJUNCTIONS, Clause, Precondition, find
+from traincheck.values import Fields, Value, fields
+
+values = st.sampled_from([True, False, None, "train", "eval", 1, 1.0, ("a", "b"), ("a", "a")])
+contexts = st.dictionaries(st.sampled_from("stage lr trainable rank".split()), values, max_size=4).map(fields)
+
+
+@given(st.lists(contexts, max_size=12), st.lists(contexts, max_size=12))
+def test_it_holds_on_every_passing_and_on_no_failing_context(passing: list[Fields], failing: list[Fields]) -> None:
+    condition = find(passing, failing)
+
+    if condition is None:
+        return
+    assert all(condition.holds(dict(context)) for context in passing if context not in failing)
+    assert not any(condition.holds(dict(context)) for context in failing)
+    assert len(condition.conjunctions) <= MAX_CONJUNCTIONS
+
+
+def test_without_a_failing_example_it_is_always() -> None:
+    assert ALWAYS == find([fields({"stage": "train"})], [])
+
+
+def test_one_clause_is_enough_where_one_separates() -> None:
+    passing = [fields({"stage": "train", "lr": "normal", "trainable": True})]
+    failing = [fields({"stage": "train", "lr": "normal", "trainable": False})]
+
+    assert Precondition(((Clause("trainable", "constant", True),),)) == find(passing, failing)
+
+
+def test_two_kinds_of_passing_examples_become_a_disjunction() -> None:
+    passing = [fields({"a": 1, "b": 0}), fields({"a": 0, "b": 1})]
+    failing = [fields({"a": 0, "b": 0})]
+
+    condition = find(passing, failing)
+
+    assert condition is not None
+    assert 2 == len(condition.conjunctions)
+
+
+def test_nothing_separates_equal_contexts() -> None:
+    same = [fields({"stage": "train"})]
+
+    assert find(same, same) is None
+
+
+def test_records_of_one_example_are_compared() -> None:
+    passing = [fields({"placement": ("replicated", "replicated")}), fields({"placement": ("local", "local")})]
+    failing = [fields({"placement": ("replicated", "sharded")})]
+
+    condition = find(passing, failing)
+
+    assert Precondition(((Clause("placement", "consistent"),),)) == condition
+
+
+def test_a_value_is_compared_with_its_type() -> None:
+    clause = Clause("tensors", "constant", 1)
+    held: list[Value] = [1, True, 1.0]
+
+    assert [True, False, False] == [clause.holds({"tensors": value}) for value in held]
