@@ -42,22 +42,49 @@ class Clause:
         return len(distinct) == (1 if self.test == "consistent" else len(records))
 
     def __str__(self) -> str:
-        name = self.field.replace("_", " ")
         if self.test == "constant":
-            return _plain(name, self.value)
-        return {"exist": f"{name} is known", "consistent": f"{name} is the same", "unequal": f"{name} differs"}[
-            self.test
-        ]
+            return _plain(self.field, self.value)
+        verb = {"exist": "is known", "consistent": "is the same", "unequal": "differs"}[self.test]
+        return f"the {self.field.replace('_', ' ')} {verb}"
 
 
-def _plain(name: str, value: Value) -> str:
-    if value is True:
-        return name
-    if value is False:
-        return f"not {name}"
+PHRASES: Final[dict[str, tuple[str, str]]] = {
+    "grad_enabled": ("gradients are tracked", "gradients are not tracked"),
+    "autocast": ("autocast is on", "autocast is off"),
+    "distributed": ("several processes train", "one process trains"),
+    "loss_scaling": ("the loss is scaled", "the loss is not scaled"),
+    "training": ("the model is in training mode", "the model is in evaluation mode"),
+    "layer_training": ("the layer is in training mode", "the layer is in evaluation mode"),
+    "trainable": ("the parameter is trainable", "the parameter is frozen"),
+    "own": ("this optimizer holds the parameter", "this optimizer does not hold the parameter"),
+    "in_optimizer": ("an optimizer holds the parameter", "no optimizer holds the parameter"),
+    "in_model": ("a model has the parameter", "no model has the parameter"),
+    "model_in_optimizer": ("the optimizer trains this model", "the optimizer does not train this model"),
+    "low_precision": ("precision is low", "precision is full"),
+    "empty": ("the tensor is empty", "the tensor is not empty"),
+    "normalisation": ("the layer normalises", "the layer does not normalise"),
+    "loaded_between": ("weights were loaded in between", "no weights were loaded in between"),
+    "moves_by_habit": ("it always moves in between", "it does not usually move in between"),
+    "has_dropout": ("there is dropout", "there is no dropout"),
+    "pass_ended": ("a pass over the data ended", "no pass over the data ended"),
+    "several_batches": ("there are several batches", "there is one batch"),
+    "shuffled": ("the data are shuffled", "the data are not shuffled"),
+    "after_backward": ("a backward pass went before", "no backward pass went before"),
+    "closure": ("the step takes a closure", "the step takes no closure"),
+    "calls_equal_often": ("all ranks make as many calls", "ranks make different numbers of calls"),
+}
+"""How a sentence says that a yes-or-no field is true, and that it is false."""
+
+
+def _plain(field: str, value: Value) -> str:
+    if field in PHRASES and isinstance(value, bool):
+        return PHRASES[field][not value]
+    name = field.replace("_", " ")
     if value is None or value == "":
-        return f"no {name}"
-    return f"{name} is {value}"
+        return f"there is no {name}"
+    if isinstance(value, bool):
+        return f"{name} is {'on' if value else 'off'}"
+    return f"the {name} is {value}"
 
 
 Conjunction: TypeAlias = tuple[Clause, ...]
