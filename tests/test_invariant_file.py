@@ -29,7 +29,7 @@ from traincheck.precondition import ALWAYS, Clause, Precondition
 from traincheck.relations import RELATIONS
 from traincheck.values import Value, identity
 
-PROVENANCE = Provenance("2026-01-02T03:04:05+00:00", "0.1.0", (SourceRun(("python", "a.py"), 40, {"torch": "2.13.0"}),))
+PROVENANCE = Provenance("2026-01-02T03:04:05+00:00", "0.1.0", (SourceRun("python a.py", 40, {"torch": "2.13.0"}),))
 
 STEPPED = Invariant(
     relation="EventContain",
@@ -83,6 +83,7 @@ def invariants(draw: st.DrawFn) -> Invariant:
         draw(evidence),
         draw(st.dictionaries(words, st.lists(values, max_size=3).map(tuple), max_size=2)),
         draw(st.none() | curations),
+        draw(st.none() | st.integers(0)),
     )
 
 

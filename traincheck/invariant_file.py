@@ -36,7 +36,7 @@ KIND: Final = "traincheck-invariants"
 class SourceRun:
     """A run that invariants were inferred from."""
 
-    command: tuple[str, ...]
+    command: str
     steps: int
     versions: Mapping[str, str] = field(default_factory=dict)
 
@@ -96,6 +96,7 @@ class InvariantDocument(Strict):
     evidence: _Evidence
     text: str
     curation: CurationDocument | None = None
+    priority: int | None = None
 
     @property
     def invariant(self) -> Invariant:
@@ -114,6 +115,7 @@ class InvariantDocument(Strict):
             evidence=Evidence(**self.evidence.model_dump()),
             domain={name: tuple(values) for name, values in self.domain.items()},
             curation=self.curation.curation if self.curation else None,
+            priority=self.priority,
         )
         if invariant.id != self.id:
             raise ValueError(f".id is {self.id!r:.40}, but its content has the id {invariant.id!r}: infer it again")
@@ -121,7 +123,7 @@ class InvariantDocument(Strict):
 
 
 class _Run(Strict):
-    command: list[str]
+    command: str
     steps: int = Field(ge=0)
     versions: dict[str, str]
 
@@ -216,7 +218,7 @@ def dump_invariants(invariants: Sequence[Invariant], provenance: Provenance) -> 
             "created": provenance.created,
             "traincheck": provenance.traincheck,
             "runs": [
-                {"command": list(run.command), "steps": run.steps, "versions": dict(sorted(run.versions.items()))}
+                {"command": run.command, "steps": run.steps, "versions": dict(sorted(run.versions.items()))}
                 for run in provenance.runs
             ],
         },
@@ -241,4 +243,6 @@ def invariant_data(invariant: Invariant) -> dict[str, object]:
     }
     if invariant.curation:
         data["curation"] = dataclasses.asdict(invariant.curation)
+    if invariant.priority is not None:
+        data["priority"] = invariant.priority
     return data

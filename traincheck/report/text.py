@@ -24,6 +24,8 @@ from traincheck.report.verdict import (
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from traincheck.zoo import Pack
+
 LABEL_WIDTH: Final = len("Silent because")
 MIN_WIDTH: Final = 40
 MAX_WIDTH: Final = 110
@@ -57,6 +59,16 @@ def render_invariants(invariants: Sequence[Invariant], *, color: bool, width: in
     if first.curation:
         rows += [("Silent because", first.curation.why_silent), ("What to do", first.curation.fix)]
     _rows(console, rows)
+    return _text(console)
+
+
+def render_pack(pack: Pack, *, color: bool, width: int) -> str:
+    """What ``--list-zoo`` says about a pack."""
+    console = _console(color=color, width=width)
+    ranges = ", ".join(f"{package} {versions}" for package, versions in sorted(pack.index.versions.items()))
+    _line(console, f"{pack.name}  {count(len(pack.invariants), 'invariant')}, for {ranges or 'any version'}", "bold")
+    titles = {invariant.code: invariant.title for invariant in pack.invariants}
+    _rows(console, sorted(titles.items()))
     return _text(console)
 
 
