@@ -1,0 +1,182 @@
+"""Windows of all ranks come together through the store, in order, and nobody waits for a rank that is gone."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from traincheck.events import Call, Context, Process, Record, Snapshot, Variable
+from traincheck.exchange import MAX_OUTSTANDING, Exchange, Group
+from traincheck.parcel import Packer, Unpacker
+from traincheck.relations.contract import Needs
+from traincheck.vocabulary import AFTER, OPTIMIZER_STEP, PARAM
+from traincheck.window import Window
+
+NEEDS = Needs(frozenset({OPTIMIZER_STEP}), frozenset({(OPTIMIZER_STEP, AFTER, PARAM)}))
+
+
+@dataclass
+class FakeStore:
+    """A store in memory. ``lost`` makes every use fail, as when its host has died."""
+
+    values: dict[str, bytes] = field(default_factory=dict)
+    lost: bool = False
+
+    def set(self, key: str, value: bytes) -> None:
+        self._used()
+        self.values[key] = value
+
+    def get(self, key: str) -> bytes:
+        self._used()
+        assert key in self.values, "a real store would wait here"
+        return self.values[key]
+
+    def check(self, keys: list[str]) -> bool:
+        self._used()
+        return all(key in self.values for key in keys)
+
+    def delete_key(self, key: str) -> bool:
+        self._used()
+        return self.values.pop(key, None) is not None
+
+    def _used(self) -> None:
+        if self.lost:
+            raise RuntimeError("connection reset by peer")
+
+
+def window(rank: int, step: int, fingerprint: int = 7, world_size: int = 2) -> Window:
+    process = Process(rank, world_size)
+    variables = {"Net.weight": _variable("Net.weight")}
+    records: list[Record] = [
+        Call(1, 3, -1, OPTIMIZER_STEP, "torch.optim.sgd.SGD.step", "SGD", Context(), {"lr": 0.1}),
+        Snapshot(2, 1, AFTER, PARAM, ("Net.weight",), (fingerprint,)),
+        Call(4, 5, -1, "loss", "cross_entropy", "", Context()),
+    ]
+    return Window(step, process, records, variables)
+
+
+def _variable(name: str) -> Variable:
+    return Variable(
+        name=name,
+        kind=PARAM,
+        shape=(2, 2),
+        dtype="float32",
+        trainable=True,
+        optimizer="SGD",
+        group="0",
+        in_model=True,
+        module="Linear",
+        training=True,
+        tied="",
+    )
+
+
+def ranks(store: FakeStore, count: int = 2) -> list[Exchange]:
+    return [Exchange(Process(rank, count), NEEDS, lambda rank=rank: Group(store, rank, count)) for rank in range(count)]
+
+
+def test_a_step_is_handed_on_with_its_peers_once_every_rank_ended_it() -> None:
+    first, second = ranks(FakeStore())
+
+    assert [] == first.submit(window(0, 0))
+    assert 1 == len(second.submit(window(1, 0, fingerprint=8)))
+    (joint,) = [each for each in first.submit(window(0, 1)) if each.step == 0]
+    assert [0, 1] == [peer.process.rank for peer in joint.peers]
+    snapshots = [peer.snapshot(peer.named(OPTIMIZER_STEP)[0], AFTER, PARAM) for peer in joint.peers]
+    assert [(7,), (8,)] == [snapshot.hashes for snapshot in snapshots if snapshot is not None]
+
+
+def test_when_the_others_were_faster_nothing_is_late_and_the_store_is_empty_again() -> None:
+    store = FakeStore()
+    first, *others = ranks(store, 4)
+
+    for step in range(20):
+        for rank, other in enumerate(others, start=1):
+            other.submit(window(rank, step, world_size=4))
+        assert [step] == [joint.step for joint in first.submit(window(0, step, world_size=4)) if len(joint.peers) == 4]
+    assert {} == store.values
+    assert 0 == first.skipped
+
+
+def test_only_what_is_needed_travels() -> None:
+    packer, unpacker = Packer(NEEDS), Unpacker(Process(1, 2))
+
+    received = unpacker.unpack(packer.pack(window(1, 0)))
+
+    assert {OPTIMIZER_STEP} == received.keys
+    assert window(1, 0).variables == received.variables
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=60))
+@settings(max_examples=50)
+def test_every_window_comes_out_once_and_in_order_whatever_the_timing(second_is_next: list[bool]) -> None:
+    store = FakeStore()
+    first, second = ranks(store)
+    steps, out = [0, 0], []
+    for is_second in second_is_next:
+        rank = int(is_second)
+        released = (first, second)[rank].submit(window(rank, steps[rank]))
+        steps[rank] += 1
+        assert len(store.values) <= MAX_OUTSTANDING
+        if rank == 0:
+            out += released
+    out += first.finish(timeout_s=0)
+
+    assert list(range(steps[0])) == [each.step for each in out]
+    assert all(each.peers == () or [each.step] * 2 == [peer.step for peer in each.peers] for each in out)
+    assert first.skipped == sum(not each.peers for each in out)
+
+
+def test_a_dead_rank_makes_steps_be_skipped_and_blocks_nobody() -> None:
+    first, second = ranks(FakeStore())
+    second.submit(window(1, 0))
+
+    out = [each for step in range(30) for each in first.submit(window(0, step))]
+    began = time.monotonic()
+    out += first.finish(timeout_s=0.2)
+
+    assert time.monotonic() - began < 1
+    assert list(range(30)) == [each.step for each in out]
+    assert [0] == [each.step for each in out if each.peers]
+    assert 29 == first.skipped
+
+
+def test_a_rank_that_is_done_is_not_waited_for() -> None:
+    first, second = ranks(FakeStore())
+    second.submit(window(1, 0))
+    second.finish()
+    first.submit(window(0, 0))
+    first.submit(window(0, 1))
+    began = time.monotonic()
+
+    assert [] != first.finish(timeout_s=5) or first.skipped
+    assert time.monotonic() - began < 1
+
+
+def test_a_lost_store_ends_the_exchange_and_nothing_else() -> None:
+    store = FakeStore()
+    first, second = ranks(store)
+    store.lost = True
+
+    assert [0] == [each.step for each in second.submit(window(1, 0))]
+    released = first.submit(window(0, 0)) + first.submit(window(0, 1)) + first.finish()
+    assert [0, 1] == [each.step for each in released]
+
+
+def test_without_a_process_group_windows_pass_through() -> None:
+    alone = Exchange(Process(), NEEDS, lambda: None)
+
+    assert [3] == [each.step for each in alone.submit(window(0, 3))]
+
+
+def test_what_is_not_a_parcel_ends_the_exchange() -> None:
+    store = FakeStore()
+    first, _ = ranks(store)
+    store.values["1/0"] = b"what is this"
+
+    released = first.submit(window(0, 0)) + first.submit(window(0, 1)) + first.finish()
+
+    assert [0, 1] == [each.step for each in released]

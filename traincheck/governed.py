@@ -1,0 +1,32 @@
+"""Measures a session against its budget, step by step, and lets the governor decide about the next one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from traincheck.governor import Governor
+
+NS: float = 1e-9
+
+
+class Governed:
+    """Called with a step's number as it begins: whether it is recorded (``Session.decide``)."""
+
+    def __init__(
+        self, budget: float | None, spent_ns: Callable[[], int], clock_ns: Callable[[], int] = time.perf_counter_ns
+    ) -> None:
+        """``spent_ns`` is the time that recording and judging have taken so far in this process."""
+        self._governor = Governor(budget)
+        self._spent_ns = spent_ns
+        self._clock_ns = clock_ns
+        self._last: tuple[int, int, bool] | None = None
+
+    def __call__(self, step: int) -> bool:
+        now, spent = self._clock_ns(), self._spent_ns()
+        if self._last is not None and step > 0:
+            began, spent_before, recorded = self._last
+            self._governor.measured(step - 1, (now - began) * NS, (spent - spent_before) * NS, recorded=recorded)
+        decision = self._governor.records(step)
+        self._last = (now, spent, decision)
+        return decision

@@ -1,0 +1,72 @@
+"""Which steps are recorded, so that what recording costs stays within a budget.
+
+The first steps always are. Later ones come in pairs of neighbours, because some relations compare a step with the one
+before it, one pair every ``interval`` steps. Intervals are powers of two and pairs begin at multiples of them: ranks
+that settle on different intervals, each from its own measurements, still record the steps of the largest one together,
+without a word between them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+FIRST_STEPS: Final = 10
+"""Recorded in full, whatever they cost: most bugs are there from the start."""
+
+PAIR: Final = 2
+"""The shortest interval: every step."""
+
+LONGEST: Final = 2**20
+REMEMBERED: Final = 16
+"""So many of the latest measurements count."""
+
+
+class Governor:
+    """Decides, step by step, from what steps took and what recording them cost."""
+
+    def __init__(self, budget: float | None) -> None:
+        """``budget`` is the allowed cost as a fraction of the program's own time; ``None`` records every step."""
+        if budget is not None and not 0 <= budget:
+            raise ValueError(
+                f"overhead is {budget}; expected a fraction of step time such as 0.02, or None for no limit"
+            )
+        self.budget = budget
+        self._durations = deque[float](maxlen=4 * REMEMBERED)
+        self._costs = deque[float](maxlen=REMEMBERED)
+        self._idle_costs = deque[float](maxlen=REMEMBERED)
+        self._credit = 0.0
+        self._in_pair = False
+
+    def records(self, step: int) -> bool:
+        """Whether this step is recorded. Asked once for each step, in order."""
+        if self.budget is None or step < FIRST_STEPS:
+            return True
+        if step % PAIR:
+            return self._in_pair
+        self._in_pair = self._credit >= 0 and step % self.interval == 0
+        return self._in_pair
+
+    def measured(self, step: int, duration: float, cost: float, *, recorded: bool) -> None:
+        """What a step took in all, and how much of it was ours, in seconds."""
+        if self.budget is None:
+            return
+        own_time = max(0.0, duration - cost)
+        self._durations.append(own_time)
+        (self._costs if recorded else self._idle_costs).append(cost)
+        if step >= FIRST_STEPS:
+            self._credit += self.budget * own_time - cost
+
+    @property
+    def interval(self) -> int:
+        """Steps from the beginning of one pair to the next: the smallest that the budget allows."""
+        cost, idle = _median(self._costs), _median(self._idle_costs)
+        allowed = (self.budget or 0.0) * _median(self._durations)
+        interval = PAIR
+        while interval < LONGEST and PAIR * cost + (interval - PAIR) * idle > interval * allowed:
+            interval *= 2
+        return interval
+
+
+def _median(values: deque[float]) -> float:
+    return sorted(values)[len(values) // 2] if values else 0.0

@@ -1,0 +1,113 @@
+"""Checks a training run while it runs: the sink that judges each step as it ends."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from traincheck.check import Checker
+from traincheck.events import Process, Record, StepEnd
+from traincheck.exchange import Exchange
+from traincheck.findings import CheckResult, Finding
+from traincheck.invariant import Invariant
+from traincheck.plan import Interruption, Sink
+from traincheck.relations import Needs, by_name
+from traincheck.window import Window, WindowBuilder
+
+SAVE_EVERY_S: Final = 5.0
+"""How often a long run writes down how far it got, in case that it is killed."""
+
+
+class LiveSink:
+    """Judges the windows of one process, and answers to what is new.
+
+    ``save`` is given the verdict so far now and then, and whether it is the final one. In a forked child the sink does
+    nothing: the verdict belongs to the parent.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        invariants: Sequence[Invariant],
+        react: Callable[[Sequence[Finding]], None],
+        save: Callable[[CheckResult, bool], None],
+        *,
+        tee: Sink | None = None,
+        exchange: Exchange | None = None,
+    ) -> None:
+        self.interruption: Interruption | None = None
+        """What the last steps would have raised, when they were judged only at the end of the run."""
+        self._owner = os.getpid()
+        self._checker = Checker(invariants)
+        self._builder = WindowBuilder(process)
+        self._exchange = exchange or Exchange(process, needs_across_ranks(invariants))
+        self._react = react
+        self._save = save
+        self._tee = tee
+        self._next_step = 0
+        self._saved_s = -SAVE_EVERY_S
+        self._closed = False
+
+    def add(self, record: Record) -> None:
+        """Take the next record; the end of a step judges it."""
+        if self._closed or os.getpid() != self._owner:
+            return
+        if self._tee is not None:
+            self._tee.add(record)
+        window = self._builder.add(record)
+        if not isinstance(record, StepEnd):
+            return
+        self._next_step = record.step + 1
+        if not record.recorded:
+            self._checker.skip()
+        if window is not None:
+            self._judge(self._exchange.submit(window))
+        if time.monotonic() - self._saved_s >= SAVE_EVERY_S:
+            self._save_now(finished=False)
+
+    def close(self) -> None:
+        """Judge what is left. May be called twice."""
+        if self._closed or os.getpid() != self._owner:
+            return
+        self._closed = True
+        rest = self._builder.rest(self._next_step)
+        windows = self._exchange.submit(rest) if rest is not None else []
+        try:
+            self._judge([*windows, *self._exchange.finish()])
+        except Interruption as interruption:
+            self.interruption = interruption
+        self._save_now(finished=True)
+        if self._tee is not None:
+            self._tee.close()
+
+    @property
+    def result(self) -> CheckResult:
+        """The verdict so far."""
+        result = self._checker.result()
+        notes = result.notes
+        if self._exchange.skipped:
+            notes += (f"{self._exchange.skipped} steps could not be compared across ranks in time",)
+        return replace(result, notes=notes)
+
+    def _judge(self, windows: Sequence[Window]) -> None:
+        findings = [finding for window in windows for finding in self._checker.add(window)]
+        if findings:
+            self._save_now(finished=False)
+            self._react(findings)
+
+    def _save_now(self, *, finished: bool) -> None:
+        self._saved_s = time.monotonic()
+        self._save(self.result, finished)
+
+
+def needs_across_ranks(invariants: Iterable[Invariant]) -> Needs:
+    """What must travel to judge those of the invariants that compare ranks: a field of their subject says so."""
+    needs = Needs()
+    for invariant in invariants:
+        if any(isinstance(value, str) and value.endswith("ranks") for value in invariant.subject.values()):
+            relation = by_name(invariant.relation)
+            needs |= relation.needs(relation.subject_type(**invariant.subject))
+    return needs

@@ -1,0 +1,160 @@
+"""``traincheck.watch``: checks a plain training loop from inside, with one line."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+from traincheck.check import Checker
+from traincheck.events import Process
+from traincheck.findings import CheckResult, Finding
+from traincheck.governed import Governed
+from traincheck.launched import LAUNCHED
+from traincheck.live import LiveSink
+from traincheck.plan import Interruption, Plan, Sink
+from traincheck.reaction import OnViolation, Reaction, told
+from traincheck.record import Session, active
+from traincheck.record.process import describe_process
+from traincheck.report.verdict import headline, verdict
+from traincheck.selection import Sources, gather
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+    from torch.optim import Optimizer
+
+LOGGER: Final = logging.getLogger("traincheck")
+DEFAULT_OVERHEAD: Final = 0.02
+
+
+def watch(
+    model: Module | None = None,
+    optimizer: Optimizer | None = None,
+    *more: Module | Optimizer,
+    zoo: str | Sequence[str] | None = "pytorch",
+    invariants: Sources | None = None,
+    on_violation: OnViolation = "warn",
+    select: str | Sequence[str] | None = None,
+    ignore: str | Sequence[str] | None = None,
+    overhead: float | None = DEFAULT_OVERHEAD,
+    report: str | Path | None = None,
+) -> Watch:
+    """Check the training of this process from now on, until the ``with`` ends, ``close()``, or the end of the program.
+
+    ``zoo`` names packs, ``invariants`` files (or invariants themselves); ``select`` and ``ignore`` are codes or their
+    beginnings. ``overhead`` is the allowed cost as a fraction of step time, ``None`` for every step whatever it costs.
+    ``report`` is a directory for the HTML report. Models and optimizers are found without being given.
+
+    Raises ``ValueError`` when something is being watched already, or for a code or option that does not exist;
+    :class:`traincheck.errors.UserError` for packs and files that cannot be read.
+    """
+    first = active()
+    if first is not None and first.name not in LAUNCHED:
+        raise ValueError(f"{first.name} is active in this process already; close it before you watch again")
+    versions = describe_process("pytorch").versions
+    loaded = gather(zoo, invariants, select=select, ignore=ignore, versions=versions)
+    caller = sys._getframe(1)
+    name = f"the watch started at {caller.f_code.co_filename}:{caller.f_lineno}"
+    watched = Watch(loaded.invariants, Reaction(on_violation), name, overhead, report, loaded.notes)
+    if first is not None:
+        LOGGER.warning("TrainCheck: %s runs this program and does the watching; watch() adds nothing", first.name)
+    else:
+        given = [item for item in (model, optimizer, *more) if item is not None]
+        watched.start(given)
+    return watched
+
+
+class Watch:
+    """A training that is being checked."""
+
+    def __init__(
+        self,
+        invariants: Sequence[Any],
+        reaction: Reaction,
+        name: str,
+        overhead: float | None,
+        report: str | Path | None,
+        notes: Sequence[str],
+    ) -> None:
+        self._invariants = invariants
+        self._reaction = reaction
+        self._report = None if report is None else Path(report)
+        self._notes = tuple(notes)
+        self._process = Process()
+        self._sink: LiveSink | None = None
+        plan = Plan(needs=Checker(invariants).plan_needs)
+        self._session = Session(plan, self._open_sink, name=name)
+        self._session.decide = Governed(overhead, lambda: self._session.boundary.spent_ns)
+        self._running = False
+
+    def start(self, given: Sequence[Module | Optimizer]) -> None:
+        """Begin to record."""
+        self._running = True
+        self._session.start()
+        self._session.watch(*given)
+        atexit.register(self._close_at_exit)
+
+    def close(self) -> None:
+        """Judge the last steps and stop. With ``on_violation="raise"`` what they show is raised here."""
+        if not self._running:
+            return
+        self._running = False
+        atexit.unregister(self._close_at_exit)
+        self._session.close()
+        result = self.result
+        level = logging.WARNING if verdict(result) == "not checked" else logging.INFO
+        LOGGER.log(level, "TrainCheck: %s", headline(result))
+        if self._report is not None:
+            self._write_report(self._report, result)
+        if self._sink is not None and self._sink.interruption is not None:
+            raise self._sink.interruption
+
+    @property
+    def should_stop(self) -> bool:
+        """With ``on_violation="stop"``: whether the loop should end now."""
+        return self._reaction.should_stop
+
+    @property
+    def result(self) -> CheckResult:
+        """The verdict so far."""
+        result = Checker(self._invariants).result() if self._sink is None else self._sink.result
+        return replace(result, notes=(*self._notes, *result.notes, *self._session.faults))
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was found so far."""
+        return self.result.findings
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except Interruption:
+            if error is None:
+                raise
+
+    def _open_sink(self, process: Process) -> Sink:
+        self._process = process
+        self._sink = LiveSink(process, self._invariants, self._reaction, lambda result, finished: None)
+        return self._sink
+
+    def _close_at_exit(self) -> None:
+        try:
+            self.close()
+        except Interruption:
+            for finding in self.findings:
+                LOGGER.warning("%s", told(finding))
+
+    def _write_report(self, directory: Path, result: CheckResult) -> None:
+        from traincheck.report.page import write_page
+
+        write_page(directory, result)
