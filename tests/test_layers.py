@@ -15,13 +15,13 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = (
     *("values", "vocabulary", "errors", "events", "json_file"),
     "window",
-    *("trace", "relations", "exchange"),
-    *("precondition", "invariant", "evidence", "invariant_file"),
-    *("zoo", "plan"),
-    *("governor", "record"),
-    *("infer", "findings", "check"),
-    "report",
-    *("live", "launch", "launched", "bootstrap"),
+    *("trace", "relations", "parcel", "exchange"),
+    *("precondition", "invariant", "evidence", "invariant_file", "findings"),
+    *("zoo", "selection", "plan"),
+    *("governor", "governed", "record"),
+    *("prune", "infer", "causes", "check"),
+    *("report", "verdicts"),
+    *("reaction", "live", "launch", "launched", "watching", "bootstrap"),
     *("cli", "integrations"),
     "zoo_build",
 )
@@ -30,8 +30,8 @@ ROOMS = (
 APART = ({"trace", "relations"}, {"cli", "integrations"})
 """Rooms side by side: neither imports the other."""
 
-NEED_TORCH = {"record", "live", "integrations"}
-START_RECORDING = {"live", "launched", "cli", "integrations", "zoo_build", ""}
+NEED_TORCH = {"record", "watching", "integrations"}
+START_RECORDING = {"launched", "watching", "bootstrap", "cli", "integrations", "zoo_build", ""}
 """Rooms that may import those that need torch; the ones that do not need it themselves do so when a function runs."""
 
 
@@ -124,11 +124,11 @@ def test_an_import_against_the_arrows_is_noticed(tmp_path: Path, module: str, li
 @pytest.mark.parametrize(
     ("module", "line"),
     [
-        ("traincheck/__init__.py", "def watch():\n    from traincheck.live import Session"),
+        ("traincheck/__init__.py", "def watch():\n    from traincheck.watching import watch"),
         ("traincheck/record/hooks.py", "import torch\nfrom traincheck.plan import Plan"),
         ("traincheck/cli/collect.py", "def main():\n    from traincheck.record import hooks"),
         ("traincheck/relations/consistent.py", "from .contract import Needs\nfrom traincheck import values"),
-        ("integrations/lightning.py", "from traincheck.live import Session\nfrom .common import options"),
+        ("integrations/lightning.py", "from traincheck.watching import watch\nfrom .common import options"),
     ],
 )
 def test_an_import_along_the_arrows_is_fine(tmp_path: Path, module: str, line: str) -> None:

@@ -22,7 +22,7 @@ def lengthen(source: Path, target: Path, events: int) -> int:
     writer = Writer(target, trace.parts[0].process)
     written = number = seq = 0
     while written < events:
-        cycle, place = divmod(number - 1, len(steps) - 1)
+        cycle, place = divmod(max(number - 1, 0), len(steps) - 1)
         step = steps[0] if number == 0 else steps[1 + place]
         offset = seq - min(record.seq for record in step)
         for record in step:
