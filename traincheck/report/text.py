@@ -14,6 +14,7 @@ from traincheck.report.verdict import (
     consequences,
     count,
     coverage,
+    explained,
     headline,
     name_list,
     place,
@@ -141,9 +142,9 @@ def _account(console: Console, result: CheckResult) -> None:
         _line(console, f"  {number:>{digits},} {word:<13}  {meaning}", "" if number else "dim")
     for note in result.notes:
         _line(console, f"Note: {note}", "yellow")
-    curated = [finding.code for finding in result.findings if any(v.invariant.curation for v in finding.violations[:1])]
-    if curated:
-        _line(console, f"More about a code: traincheck-check --explain {curated[0]}", "dim")
+    code = explained(result)
+    if code:
+        _line(console, f"More about a code: traincheck-check --explain {code}", "dim")
 
 
 def _line(console: Console, text: str, style: str) -> None:

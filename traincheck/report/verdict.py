@@ -66,7 +66,7 @@ def account(result: CheckResult) -> tuple[tuple[int, str, str], ...]:
 
 def coverage(result: CheckResult) -> str:
     """What the verdict rests on: the steps that were judged, and those that were not."""
-    judged = f"{count(result.steps, 'step')} judged"
+    judged = f"{count(result.steps, 'step')} {'judged' if result.exercised else 'looked at'}"
     if not result.skipped_steps:
         return judged
     return f"{judged}, {count(result.skipped_steps, 'step')} skipped to stay within the overhead budget"
@@ -74,10 +74,9 @@ def coverage(result: CheckResult) -> str:
 
 def place(finding: Finding) -> str:
     """Where a finding shows: step, rank and call."""
-    parts = [f"step {finding.step}"]
+    where = f"step {finding.step}, rank {finding.rank}"
     if finding.steps > 1:
-        parts.append(f"and {finding.steps - 1} more up to step {finding.last_step}")
-    where = ", ".join((" ".join(parts), f"rank {finding.rank}"))
+        where = f"step {finding.step} and {finding.steps - 1} later, up to {finding.last_step}, rank {finding.rank}"
     api = finding.violations[0].api if finding.violations else ""
     return f"{where}, in {api}" if api else where
 
@@ -98,6 +97,12 @@ def _consequence(violation: Violation) -> str:
     invariant = violation.invariant
     name = f"{invariant.code} {invariant.title}" if invariant.curation else invariant.title
     return f"{name} (step {violation.step}, rank {violation.rank})"
+
+
+def explained(result: CheckResult) -> str:
+    """The code of the first finding that the zoo can explain, or nothing."""
+    curated = (finding.code for finding in result.findings if any(v.invariant.curation for v in finding.violations[:1]))
+    return next(curated, "")
 
 
 def first_violations(result: CheckResult) -> dict[str, tuple[Finding, Violation]]:
