@@ -102,7 +102,7 @@ def _text(console: Console) -> str:
 
 
 def _finding(console: Console, finding: Finding) -> None:
-    label = f"{finding.severity.upper()} {finding.code}"
+    label = f"{finding.severity.upper()} {printable(finding.code)}"
     from rich.text import Text
 
     console.print(Text.assemble((label, SEVERITY_STYLE[finding.severity]), "  ", (printable(finding.title), "bold")))
