@@ -1,0 +1,86 @@
+"""The boundary between TrainCheck and the program: a fault of ours is told once and never reaches the training."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+import types
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch._C._dynamo import eval_frame as _dynamo
+
+from traincheck.plan import Interruption
+
+T = TypeVar("T")
+
+
+class _Depth(threading.local):
+    depth = 0
+
+
+class Boundary:
+    """Runs our work inside the program. A hook that fails once is switched off; ``faults`` tells what was lost."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+        self.spent_ns = 0
+        """Time spent in our work so far."""
+        self._off: set[str] = set()
+        self._threads = _Depth()
+
+    def run(self, hook: str, work: Callable[..., T], *args: Any) -> T | None:
+        """``work(*args)``, unseen by ``torch.compile`` and by function modes; ``None`` when it failed."""
+        if hook in self._off:
+            return None
+        threads, prior = self._threads, _dynamo.set_eval_frame(None)
+        threads.depth += 1
+        spent_ns, began_ns = self.spent_ns, time.perf_counter_ns()
+        try:
+            with torch._C.DisableTorchFunction():
+                return work(*args)
+        except Interruption:
+            raise
+        except Exception as error:
+            self._switch_off(hook, error)
+            return None
+        finally:
+            # Work inside of work is part of the outer one: it is not added twice.
+            self.spent_ns = spent_ns + time.perf_counter_ns() - began_ns
+            threads.depth -= 1
+            _dynamo.set_eval_frame(prior)
+
+    def depth(self) -> int:
+        """How deep this thread is in work of ours."""
+        return self._threads.depth
+
+    def note(self, text: str) -> None:
+        """Say that something is not recorded, without it being an error."""
+        if text not in self.faults:
+            self.faults.append(text)
+
+    def _switch_off(self, hook: str, error: Exception) -> None:
+        self._off.add(hook)
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        text = f"{hook}: {type(error).__name__}: {error} ({place.name}, line {place.lineno}); no longer recorded"
+        self.faults.append(text)
+        # A program that turns warnings into errors must not be ended by ours.
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            warnings.warn(f"TrainCheck: {text}", RuntimeWarning, stacklevel=4)
+
+
+def hide_from_compiler(code: types.CodeType) -> None:
+    """Let ``torch.compile`` run frames of ``code`` as they are, as it does with torch's own: it still inlines them."""
+    strategy = getattr(_dynamo, "set_code_exec_strategy", None)
+    if strategy is not None:
+        skip, default = _dynamo._FrameAction.SKIP, _dynamo._FrameAction.DEFAULT
+        strategy(code, _dynamo._FrameExecStrategy(skip, default))
+    elif hasattr(_dynamo, "skip_code"):
+        _dynamo.skip_code(code)
+
+
+hide_from_compiler(Boundary.run.__code__)

@@ -1,0 +1,207 @@
+"""Checkpoints: whether what is saved or loaded is what the models hold."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+from torch.optim import Optimizer
+
+from traincheck.record.arguments import argument, qualified
+from traincheck.record.calls import OpenCall
+from traincheck.record.fingerprints import fingerprints, tensors_in, unseen
+from traincheck.record.models import Tree, innermost
+from traincheck.record.patching import Hook
+from traincheck.values import Value
+from traincheck.vocabulary import AFTER, BEFORE, CHECKPOINT_LOAD, CHECKPOINT_SAVE, OPTIMIZER_LOAD
+
+if TYPE_CHECKING:
+    from traincheck.record.session import Session
+
+_DEPTH = 4
+_PREFIXES = ("module.", "_orig_mod.", "_fsdp_wrapped_module.")
+
+
+class CheckpointHooks:
+    """Records ``checkpoint.save``, ``checkpoint.load`` and ``optimizer.load``, the outermost."""
+
+    def __init__(self, session: Session, role: str, api: str) -> None:
+        self._session = session
+        self._role = role
+        self._api = api
+        self._before: list[int | None] = []
+
+    def begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | bool | None:
+        session = self._session
+        inside = session.calls.thread.inside
+        inside[self._role] = inside.get(self._role, 0) + 1
+        if inside[self._role] > 1:
+            return None
+        call = self._opened(args, kwargs)
+        session.enter_checkpoint(1)
+        return call or True
+
+    def ends(
+        self, call: OpenCall | bool | None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, error: Any
+    ) -> None:
+        session = self._session
+        session.calls.thread.inside[self._role] -= 1
+        if call is None:
+            return
+        session.enter_checkpoint(-1)
+        if isinstance(call, OpenCall):
+            if error is None and call.recorded:
+                self._describe(call, args, kwargs, result)
+            session.finish(call, error)
+
+    def _opened(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:
+        session, models, owner = self._session, self._session.models, args[0] if args else None
+        if self._role == CHECKPOINT_SAVE:
+            return session.open(self._role, self._api, "")
+        api = f"{qualified(type(owner))}.load_state_dict"
+        if isinstance(owner, Optimizer):
+            return session.open(self._role, api, models.add_optimizer(owner))
+        if not isinstance(owner, Module):
+            return None
+        models.add(owner)
+        session.describe(again=True)
+        described = {"strict": bool(argument(args, kwargs, 2, "strict", True))}
+        call = session.open(self._role, api, models.path(innermost(owner)), described)
+        tree = models.tree(owner)
+        session.snapshots.params(call, BEFORE, lambda: [] if tree is None else tree.params)
+        if call is not None and call.recorded:
+            self._before = fingerprints(list(_live(owner).values()))
+        return call
+
+    def _describe(self, call: OpenCall, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        session = self._session
+        if self._role == CHECKPOINT_SAVE:
+            call.out = _compare_saved(argument(args, kwargs, 0, "obj"), session.models.trees)
+            return
+        given = argument(args, kwargs, 1, "state_dict")
+        if self._role == OPTIMIZER_LOAD:
+            call.out = {"shared_storage": _shared(args[0], given, session.models.optimizers())}
+            session.snapshots.optimizer_state(call, AFTER, args[0])
+            return
+        live = _live(args[0])
+        after = fingerprints(list(live.values()))
+        call.out = {
+            "missing": len(result.missing_keys),
+            "unexpected": len(result.unexpected_keys),
+            "given": len(given),
+            "changed": sum(then != now for then, now in zip(self._before, after, strict=False)),
+            "differing": _differing({_clean(name): value for name, value in given.items()}, live),
+        }
+        session.describe(again=True)
+        tree = session.models.tree(args[0])
+        session.snapshots.params(call, AFTER, lambda: [] if tree is None else tree.params)
+
+
+def install(session: Session) -> list[Callable[[], None]]:
+    """Hook into saving and loading. ``safetensors`` only if the program has imported it."""
+    wrap = session.patches.wrap
+    if session.wants(CHECKPOINT_SAVE):
+        hook = _hook(session, CHECKPOINT_SAVE, "torch.save")
+        session.patches.wrap_alike((torch.serialization, torch), "save", hook)
+        safetensors = sys.modules.get("safetensors.torch")
+        for name in ("save_model", "save_file") if safetensors is not None else ():
+            wrap(safetensors, name, _hook(session, CHECKPOINT_SAVE, f"safetensors.torch.{name}"))
+    if session.wants(CHECKPOINT_LOAD):
+        wrap(Module, "load_state_dict", _hook(session, CHECKPOINT_LOAD, ""))
+    if session.wants(OPTIMIZER_LOAD):
+        wrap(Optimizer, "load_state_dict", _hook(session, OPTIMIZER_LOAD, ""))
+    return []
+
+
+def _hook(session: Session, role: str, api: str) -> Hook:
+    hooks = CheckpointHooks(session, role, api)
+    return Hook(role, hooks.begins, hooks.ends)
+
+
+def _live(module: Module) -> dict[str, Tensor]:
+    """What a state dictionary of the module would hold, by clean name, without running its hooks."""
+    found: dict[str, Tensor] = {}
+    for path, part in innermost(module).named_modules(remove_duplicate=False):
+        own = {**part._parameters, **part._buffers}
+        for name, tensor in own.items():
+            if tensor is not None and name not in part._non_persistent_buffers_set:
+                found[_clean(f"{path}.{name}" if path else name)] = tensor
+    return found
+
+
+def _clean(name: str) -> str:
+    for prefix in _PREFIXES:
+        name = name.removeprefix(prefix).replace(f".{prefix}", ".") if prefix != "module." else name
+    return name
+
+
+def _compare_saved(saved: Any, trees: list[Tree]) -> dict[str, Value]:
+    """How the saved tensors compare with the model that they most resemble."""
+    out: dict[str, Value] = {"tensors": sum(1 for _ in tensors_in(saved)), "matches": ""}
+    best: tuple[int, str, dict[str, Any], dict[str, Tensor]] = (0, "", {}, {})
+    for given in _mappings(saved, _DEPTH):
+        for tree in trees:
+            live = _live(tree.root)
+            names = _aligned(given, live)
+            overlap = len(names.keys() & live.keys())
+            if overlap > best[0] and 2 * overlap >= min(len(names), len(live)):
+                best = (overlap, tree.label, names, live)
+    if not best[0]:
+        return out
+    _, label, names, live = best
+    kept = {_memory(live[name]) for name in names if name in live}
+    missing = [name for name in live if name not in names and _memory(live[name]) not in kept]
+    out |= {"matches": label, "missing": len(missing), "unexpected": len(names.keys() - live.keys())}
+    out["differing"] = _differing(names, live)
+    return out
+
+
+def _aligned(given: Mapping[str, Any], live: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The saved names without wrappers; a leading ``module.`` goes only where the model has none."""
+    names = {_clean(name): value for name, value in given.items()}
+    if all(name.startswith("module.") for name in names) and not any(name.startswith("module.") for name in live):
+        return {name.removeprefix("module."): value for name, value in names.items()}
+    return names
+
+
+def _mappings(value: Any, depth: int) -> Iterator[Mapping[str, Any]]:
+    """The mappings from names to tensors inside what is saved; a module counts as one."""
+    if isinstance(value, Module):
+        yield _live(value)
+    elif isinstance(value, Mapping):
+        tensors = {name: item for name, item in value.items() if isinstance(name, str) and isinstance(item, Tensor)}
+        if tensors:
+            yield tensors
+        for item in value.values() if depth else ():
+            yield from _mappings(item, depth - 1)
+    elif isinstance(value, (list, tuple)) and depth:
+        for item in value:
+            yield from _mappings(item, depth - 1)
+
+
+def _differing(given: Mapping[str, Any], live: Mapping[str, Tensor]) -> int:
+    """How many tensors in both are not equal, in the live one's type."""
+    pairs = [(given[name], live[name]) for name in live if isinstance(given.get(name), Tensor)]
+    pairs = [(left, right) for left, right in pairs if _memory(left) != _memory(right)]
+    with unseen():
+        cast = [left.to(device=right.device, dtype=right.dtype) for left, right in pairs]
+    left_digests, right_digests = fingerprints(cast), fingerprints([right for _, right in pairs])
+    shapes = [left.shape != right.shape for left, right in pairs]
+    return sum(s or a != b for s, a, b in zip(shapes, left_digests, right_digests, strict=True))
+
+
+def _memory(tensor: Tensor) -> tuple[Any, ...]:
+    if tensor.layout is not torch.strided or tensor.device.type == "meta":
+        return (id(tensor),)
+    return (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()) if tensor.numel() else (id(tensor),)
+
+
+def _shared(optimizer: Optimizer, given: Any, optimizers: list[tuple[Optimizer, str]]) -> int:
+    """How many state tensors of the optimizer share their memory with what was given, or with another optimizer."""
+    others = [tensor for other, _ in optimizers if other is not optimizer for tensor in tensors_in(dict(other.state))]
+    foreign = {tensor.data_ptr() for tensor in [*tensors_in(given), *others] if tensor.numel()}
+    return sum(tensor.data_ptr() in foreign for tensor in tensors_in(dict(optimizer.state)) if tensor.numel())

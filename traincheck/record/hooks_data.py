@@ -1,0 +1,177 @@
+"""Batches: which loader gives them, in which order, with which content; and where one begins a new step."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils import data
+from torch.utils.data import _utils as data_utils
+from torch.utils.data import dataloader, distributed, sampler
+
+from traincheck.record.arguments import qualified, size
+from traincheck.record.calls import OpenCall
+from traincheck.record.fingerprints import batch_fingerprint, first_tensor
+from traincheck.record.patching import Hook
+from traincheck.values import Value
+from traincheck.vocabulary import DATA_ITER, DATA_NEXT, DATA_SET_EPOCH
+
+if TYPE_CHECKING:
+    from traincheck.record.session import Session
+
+_RANDOM = (sampler.RandomSampler, sampler.SubsetRandomSampler, sampler.WeightedRandomSampler)
+
+
+@dataclass(slots=True)
+class _Pass:
+    """One pass over a loader."""
+
+    loader: str
+    epoch: int
+    index: int = 0
+
+
+@dataclass(slots=True)
+class _Fetch:
+    call: OpenCall | None
+    source: _Pass
+    closes: bool
+
+
+class DataHooks:
+    """Records ``data.iter``, ``data.next`` and ``data.set_epoch``."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._passes: weakref.WeakKeyDictionary[Any, _Pass] = weakref.WeakKeyDictionary()
+        self._epochs: dict[str, int] = {}
+
+    def iter_begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:
+        loader = args[0]
+        label = self._session.loaders.label(loader, type(loader).__name__)
+        described = {"shuffled": _shuffled(loader), "num_workers": loader.num_workers, "batches": _length(loader)}
+        return self._session.open(DATA_ITER, f"{qualified(type(loader))}.__iter__", label, described)
+
+    def iter_ends(
+        self, call: OpenCall | None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, error: Any
+    ) -> None:
+        label = self._session.loaders.label(args[0], type(args[0]).__name__)
+        if error is None:
+            epoch = self._epochs.get(label, 0)
+            self._epochs[label] = epoch + 1
+            self._passes[result] = _Pass(label, epoch)
+        self._session.finish(call, error)
+
+    def next_begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Fetch:
+        session, source = self._session, self._pass(args[0])
+        more = _has_more(args[0])
+        closes = session.automatic() and session.steps.closes_at_fetch(self._training(source)) and more is not False
+        if closes and more:
+            session.end_window()
+            closes = False
+        described: dict[str, Value] = {"index": source.index, "epoch": source.epoch}
+        call = session.open(DATA_NEXT, "torch.utils.data.DataLoader.__next__", source.loader, described)
+        return _Fetch(call, source, closes)
+
+    def next_ends(
+        self, fetch: _Fetch | None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, error: Any
+    ) -> None:
+        if fetch is None:
+            return
+        session, source, call = self._session, fetch.source, fetch.call
+        if error is None:
+            call = self._fetched(fetch, result)
+        elif isinstance(error, StopIteration):
+            session.steps.ran_out(source.loader)
+        session.finish(call, error)
+
+    def _fetched(self, fetch: _Fetch, batch: Any) -> OpenCall | None:
+        session, source, call = self._session, fetch.source, fetch.call
+        moment, training = session.moment(), self._training(source)
+        if fetch.closes:
+            call = self._reopened(call)
+        source.index += 1
+        session.steps.fetched(source.loader, training, moment)
+        if call is not None and call.recorded:
+            call.context = session.context()
+            call.out = {"hash": batch_fingerprint(batch), "size": size(first_tensor(batch))}
+        return call
+
+    def _reopened(self, call: OpenCall | None) -> OpenCall | None:
+        """The fetch of a loader without a length proved to begin a step: it belongs to the step that begins."""
+        session = self._session
+        if call is not None:
+            call.recorded = False
+            session.finish(call)
+        session.end_window()
+        return None if call is None else session.open(call.role, call.api, call.subject, call.args)
+
+    def _training(self, source: _Pass) -> bool:
+        session = self._session
+        return session.steps.is_training_fetch(source.loader, session.moment(), session.stated_stage())
+
+    def _pass(self, iterator: Any) -> _Pass:
+        known = self._passes.get(iterator)
+        if known is None:  # the pass began before the session
+            known = self._passes[iterator] = _Pass(self._session.loaders.label(iterator, "DataLoader"), 0)
+        return known
+
+    def epoch_begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:
+        epoch = args[1] if len(args) > 1 else kwargs.get("epoch")
+        label = type(args[0]).__name__
+        return self._session.open(DATA_SET_EPOCH, f"{qualified(type(args[0]))}.set_epoch", label, {"epoch": epoch})
+
+    def epoch_ends(
+        self, call: OpenCall | None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, error: Any
+    ) -> None:
+        self._session.finish(call, error)
+
+    def worker_begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._session.sleep()
+
+    def worker_ends(self, token: None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, error: Any) -> None:
+        """Nothing: the worker process ends here."""
+
+
+def install(session: Session) -> None:
+    """Hook into loaders, samplers and worker processes."""
+    hooks, wrap = DataHooks(session), session.patches.wrap
+    wrap(data.DataLoader, "__iter__", Hook(DATA_ITER, hooks.iter_begins, hooks.iter_ends))
+    wrap(dataloader._BaseDataLoaderIter, "__next__", Hook(DATA_NEXT, hooks.next_begins, hooks.next_ends))
+    wrap(data_utils.worker, "_worker_loop", Hook("data worker", hooks.worker_begins, hooks.worker_ends))
+    if session.wants(DATA_SET_EPOCH):
+        hook = Hook(DATA_SET_EPOCH, hooks.epoch_begins, hooks.epoch_ends)
+        wrap(distributed.DistributedSampler, "set_epoch", hook)
+
+
+def _shuffled(loader: Any) -> bool | None:
+    order = loader.sampler
+    if isinstance(loader.dataset, torch.utils.data.IterableDataset):
+        return None
+    if isinstance(order, _RANDOM):
+        return True
+    if isinstance(order, distributed.DistributedSampler):
+        return bool(order.shuffle)
+    return False if isinstance(order, sampler.SequentialSampler) else None
+
+
+def _length(loader: Any) -> int | None:
+    """Number of batches; ``None`` when the loader cannot tell."""
+    if isinstance(loader.dataset, torch.utils.data.IterableDataset):
+        return None
+    try:
+        return len(loader)
+    except (TypeError, NotImplementedError):
+        return None
+
+
+def _has_more(iterator: Any) -> bool | None:
+    """Whether the next fetch gives a batch; ``None`` when only trying tells."""
+    if iterator._dataset_kind != dataloader._DatasetKind.Map:
+        return None
+    try:
+        return bool(iterator._num_yielded < len(iterator._index_sampler))
+    except (TypeError, NotImplementedError):
+        return None

@@ -1,0 +1,203 @@
+"""Forward and backward passes, and switches between training and evaluation mode."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from traincheck.record.arguments import dtype_name, qualified, size
+from traincheck.record.calls import OpenCall
+from traincheck.record.fingerprints import batch_fingerprint, first_tensor, tensors_in
+from traincheck.record.models import Tree, innermost
+from traincheck.record.patching import Hook
+from traincheck.values import Value
+from traincheck.vocabulary import AFTER, BACKWARD, BEFORE, FORWARD, MODE_EVAL, MODE_TRAIN, MODULE_FORWARD
+
+if TYPE_CHECKING:
+    from traincheck.record.session import Session
+
+
+@dataclass(slots=True)
+class _Pass:
+    """A forward pass of a module that has begun."""
+
+    call: OpenCall | None
+    tree: Tree | None = None
+
+
+def in_backward() -> bool:
+    """Whether autograd is running a backward in this thread: a forward in it is a recomputation."""
+    return bool(torch._C._current_graph_task_id() >= 0)
+
+
+class ForwardHooks:
+    """Records ``forward`` of models and ``module.forward`` of what is inside them."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._layers = session.wants(MODULE_FORWARD)
+
+    def begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Pass | None:
+        module = args[0]
+        modules = self._session.calls.thread.modules
+        if getattr(module, "_is_replica", False) or not (modules or module._modules or module._parameters):
+            return None
+        if not modules and not in_backward():
+            return self._model_begins(module, args[1:], kwargs)
+        path = self._session.models.path(module)
+        same = bool(modules) and modules[-1] == path
+        modules.append(path)
+        return _Pass(None if same or not self._layers else self._layer_begins(module, path))
+
+    def _model_begins(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Pass:
+        session, models = self._session, self._session.models
+        models.add(module)
+        moment, inside_step = session.moment(), bool(session.calls.thread.optimizers)
+        if session.automatic() and session.steps.closes_at_forward(moment, inside_step):
+            session.end_window()
+        session.steps.forward(moment)
+        session.describe()
+        inner = innermost(module)
+        path = models.path(inner)
+        session.calls.thread.modules.append(path)
+        inputs = (args, kwargs)
+        described: dict[str, Value] = {"training": module.training, "size": size(first_tensor(inputs))}
+        wrapper = type(module).__name__ if inner is not module else models.wrapper(inner)
+        if wrapper:
+            described["wrapper"] = wrapper
+        call = session.open(FORWARD, f"{qualified(type(inner))}.forward", path, described)
+        if call is None:
+            return _Pass(None)
+        if call.recorded:
+            call.args["inputs"] = batch_fingerprint(inputs)
+        tree = models.tree(inner)
+        session.snapshots.buffers(call, BEFORE, tree)
+        return _Pass(call, tree)
+
+    def _layer_begins(self, module: Module, path: str) -> OpenCall | None:
+        kind = type(module)
+        described: dict[str, Value] = {"training": module.training, "kind": kind.__name__}
+        if in_backward():
+            described["recompute"] = True
+        return self._session.open(MODULE_FORWARD, f"{qualified(kind)}.forward", path, described)
+
+    def ends(self, begun: _Pass | None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, error: Any) -> None:
+        if begun is None:
+            return
+        self._session.calls.thread.modules.pop()
+        call = begun.call
+        if call is None:
+            return
+        if error is None and call.recorded:
+            call.out = _output(result, whole=call.role == FORWARD)
+            self._session.snapshots.buffers(call, AFTER, begun.tree)
+        self._session.finish(call, error)
+
+
+class BackwardHooks:
+    """Records ``backward``, and counts the backward passes of a step."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | bool | None:
+        session = self._session
+        inside = session.calls.thread.inside
+        if inside.get(BACKWARD) or in_backward():
+            return None
+        moment = session.moment()
+        if session.automatic() and session.steps.closes_at_backward(moment, bool(session.calls.thread.optimizers)):
+            session.end_window()
+        inside[BACKWARD] = 1
+        session.steps.backward_begins(moment)
+        session.activity()
+        session.describe()
+        loss = first_tensor(args[:1]) if args else kwargs.get("tensors")
+        described: dict[str, Value] = {}
+        if session.scaled_loss is not None and session.scaled_loss() is loss:
+            described["scaled"] = True
+        call = session.open(BACKWARD, "torch.Tensor.backward", "", described)
+        session.snapshots.grads(call, BEFORE, lambda: list(session.models.params()))
+        return call or True
+
+    def ends(
+        self, call: OpenCall | bool | None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, error: Any
+    ) -> None:
+        session = self._session
+        if call is None:
+            return
+        session.calls.thread.inside[BACKWARD] = 0
+        if error is None:
+            session.steps.backward_ends()
+        if not isinstance(call, OpenCall):
+            return
+        if error is None and call.recorded:
+            call.args.update(_loss(args[0] if args else kwargs.get("tensors")))
+            session.snapshots.grads(call, AFTER, lambda: list(session.models.params()))
+        session.finish(call, error)
+
+
+class ModeHooks:
+    """Records ``mode.train`` and ``mode.eval``."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | bool | None:
+        session, module = self._session, args[0]
+        inside = session.calls.thread.inside
+        if inside.get(MODE_TRAIN):
+            return None
+        inside[MODE_TRAIN] = 1
+        mode = args[1] if len(args) > 1 else kwargs.get("mode", True)
+        role, method = (MODE_TRAIN, "train") if mode else (MODE_EVAL, "eval")
+        path = session.models.path(innermost(module))
+        described: dict[str, Value] = {"root": session.models.is_model(module), "mode": bool(mode)}
+        return session.open(role, f"{qualified(type(module))}.{method}", path, described) or True
+
+    def ends(
+        self, call: OpenCall | bool | None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, error: Any
+    ) -> None:
+        if call is None:
+            return
+        self._session.calls.thread.inside[MODE_TRAIN] = 0
+        if isinstance(call, OpenCall):
+            self._session.finish(call, error)
+
+
+def install(session: Session) -> None:
+    """Hook into modules and autograd."""
+    wrap = session.patches.wrap
+    forward, backward = ForwardHooks(session), BackwardHooks(session)
+    wrap(Module, "__call__", Hook(FORWARD, forward.begins, forward.ends))
+    hook = Hook(BACKWARD, backward.begins, backward.ends)
+    wrap(torch.autograd, "backward", hook)
+    wrap(Tensor, "backward", hook)
+    if session.wants(MODE_TRAIN) or session.wants(MODE_EVAL):
+        mode = ModeHooks(session)
+        wrap(Module, "train", Hook(MODE_TRAIN, mode.begins, mode.ends))
+
+
+def _output(result: Any, *, whole: bool) -> dict[str, Value]:
+    tensors = list(tensors_in(result))
+    floating = next((tensor for tensor in tensors if tensor.is_floating_point()), None)
+    found: dict[str, Value] = {
+        "requires_grad": any(tensor.requires_grad for tensor in tensors),
+        "dtype": None if floating is None else dtype_name(floating.dtype),
+    }
+    if whole:
+        found["size"] = size(tensors[0]) if tensors else None
+    return found
+
+
+def _loss(tensors: Any) -> dict[str, Value]:
+    loss = tensors[0] if isinstance(tensors, (list, tuple)) and len(tensors) == 1 else tensors
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        return {"loss": None, "finite": None}
+    value = float(loss.detach().item())
+    return {"loss": value, "finite": math.isfinite(value)}

@@ -1,0 +1,246 @@
+"""Optimizers: steps, clearing and clipping of gradients."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+from torch.nn.utils import clip_grad
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from traincheck.record.arguments import argument, qualified
+from traincheck.record.calls import OpenCall
+from traincheck.record.fingerprints import norms
+from traincheck.record.models import Owned, innermost
+from traincheck.record.patching import Arguments, Hook
+from traincheck.values import Value
+from traincheck.vocabulary import AFTER, BEFORE, GRAD_CLIP, OPTIMIZER_STEP, ZERO_GRAD
+
+if TYPE_CHECKING:
+    from traincheck.record.session import Session
+
+
+@dataclass(slots=True)
+class _Step:
+    optimizer: int
+    call: OpenCall | None
+
+
+class StepHooks:
+    """Records ``optimizer.step`` through torch's own hooks, which every optimizer runs."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def before(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._session.gate.awake and not torch.compiler.is_compiling():
+            self._session.boundary.run(OPTIMIZER_STEP, self._begins, optimizer, args, kwargs)
+
+    def after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._session.gate.awake and not torch.compiler.is_compiling():
+            self._session.boundary.run(OPTIMIZER_STEP, self._ends, optimizer)
+
+    def _begins(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        session, running = self._session, self._session.calls.thread.optimizers
+        running[:] = [step for step in running if _is_running(step.optimizer)]
+        outer = any(step.optimizer == id(optimizer) for step in running)
+        step = _Step(id(optimizer), None)
+        running.append(step)
+        if outer:
+            return
+        session.activity()
+        label = session.models.add_optimizer(optimizer)
+        session.describe(again=True)
+        closure = (args[1] if len(args) > 1 else kwargs.get("closure")) is not None
+        rates = [float(group.get("lr", 0.0)) for group in optimizer.param_groups]
+        described: dict[str, Value] = {"closure": closure, "lr": max(rates, default=0.0)}
+        found_inf = getattr(optimizer, "found_inf", None)
+        if isinstance(found_inf, Tensor) and found_inf.item():
+            described["skipped"] = True
+        call = step.call = session.open(OPTIMIZER_STEP, f"{qualified(type(optimizer))}.step", label, described)
+        session.snapshots.params(call, BEFORE, lambda: self._params(optimizer, call))
+        session.snapshots.rates(call, BEFORE, optimizer)
+        session.snapshots.grads(call, BEFORE, lambda: session.models.held_by(optimizer))
+        session.snapshots.optimizer_state(call, BEFORE, optimizer)
+
+    def _ends(self, optimizer: Optimizer) -> None:
+        session, running = self._session, self._session.calls.thread.optimizers
+        while running and running[-1].optimizer != id(optimizer):
+            running.pop()
+        if not running:
+            return
+        step = running.pop()
+        if any(outer.optimizer == step.optimizer for outer in running):
+            return
+        session.steps.stepped()
+        call = step.call
+        if call is None:
+            return
+        if call.recorded:
+            call.out = {"grads": _gradients(optimizer), "lr_positive": bool(call.args["lr"])}
+        session.snapshots.params(call, AFTER, lambda: self._params(optimizer, None))
+        session.snapshots.grads(call, AFTER, lambda: session.models.held_by(optimizer))
+        session.snapshots.optimizer_state(call, AFTER, optimizer)
+        session.snapshots.generators(call, AFTER)
+        session.snapshots.rates(call, AFTER, optimizer)
+        session.finish(call)
+
+    def _params(self, optimizer: Optimizer, first: OpenCall | None) -> Sequence[Owned]:
+        """All parameters of the models it trains, and its own; once a step those of all other models too."""
+        session = self._session
+        held = session.models.held_by(optimizer)
+        everything = first is not None and not session.frozen_seen
+        if everything:
+            session.frozen_seen = True
+        ids = {id(owned.tensor) for owned in held}
+        found: list[Owned] = []
+        for tree in session.models.trees:
+            if everything or any(id(owned.tensor) in ids for owned in tree.params):
+                found += tree.params
+        return found + held
+
+
+class ZeroGradHooks:
+    """Records ``optimizer.zero_grad``, of optimizers and of modules."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:
+        session, owner = self._session, args[0]
+        inside = session.calls.thread.inside
+        inside[ZERO_GRAD] = inside.get(ZERO_GRAD, 0) + 1
+        if inside[ZERO_GRAD] > 1:
+            return None
+        session.describe()
+        models = session.models
+        label = models.path(innermost(owner)) if isinstance(owner, Module) else models.add_optimizer(owner)
+        described = {"set_to_none": bool(argument(args, kwargs, 1, "set_to_none", True))}
+        call = session.open(ZERO_GRAD, f"{qualified(type(owner))}.zero_grad", label, described)
+        session.snapshots.grads(call, BEFORE, lambda: self._cleared(owner))
+        return call
+
+    def ends(
+        self, call: OpenCall | None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, error: Any
+    ) -> None:
+        self._session.calls.thread.inside[ZERO_GRAD] -= 1
+        self._session.snapshots.grads(call, AFTER, lambda: self._cleared(args[0]))
+        self._session.finish(call, error)
+
+    def _cleared(self, owner: Any) -> list[Owned]:
+        models = self._session.models
+        if isinstance(owner, Optimizer):
+            return models.held_by(owner)
+        mine = {id(param) for param in owner.parameters()}
+        return [owned for owned in models.params() if id(owned.tensor) in mine]
+
+
+class ClipHooks:
+    """Records ``grad.clip``, by norm or by value."""
+
+    def __init__(self, session: Session, limit: str) -> None:
+        self._session = session
+        self._limit = limit
+        self._read: dict[int, list[Tensor]] = {}
+        """What generators of parameters gave, until the call that they are for has begun."""
+
+    def adapt(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        """A generator of parameters can be read once only: read it, and hand on one that gives the same."""
+        parameters = argument(args, kwargs, 0, "parameters")
+        if not isinstance(parameters, types.GeneratorType):
+            return args, kwargs
+        items = list(parameters)
+        again = (item for item in items)
+        self._read[id(again)] = items
+        return ((again, *args[1:]), kwargs) if args else (args, {**kwargs, "parameters": again})
+
+    def begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[OpenCall | None, list[Tensor]]:
+        parameters = argument(args, kwargs, 0, "parameters")
+        parameters = self._read.pop(id(parameters), parameters)
+        grads = [param.grad for param in _parameters(parameters) if param.grad is not None]
+        described: dict[str, Value] = {
+            self._limit: float(argument(args, kwargs, 1, self._limit)),
+            "tensors": len(grads),
+        }
+        if self._limit == "max_norm":
+            described["norm_type"] = float(argument(args, kwargs, 2, "norm_type", 2.0))
+        name = "clip_grad_norm_" if self._limit == "max_norm" else "clip_grad_value_"
+        return self._session.open(GRAD_CLIP, f"torch.nn.utils.{name}", "", described), grads
+
+    def ends(
+        self,
+        begun: tuple[OpenCall | None, list[Tensor]] | None,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        result: Any,
+        error: Any,
+    ) -> None:
+        call, grads = begun or (None, [])
+        if call is not None and call.recorded and error is None:
+            if isinstance(result, Tensor):
+                call.out["total_norm"] = float(result.detach())
+            call.out["after_norm"] = sum((norm or 0.0) ** 2 for norm in norms(grads)) ** 0.5
+        self._session.finish(call, error)
+
+
+class ConstructionHooks:
+    """Sees optimizers as they are built: a program that has one is expected to step."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Nothing is known of it yet."""
+
+    def ends(self, token: None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, error: Any) -> None:
+        if error is None:
+            self._session.models.add_optimizer(args[0])
+            self._session.steps.optimizer_exists = True
+
+
+def install(session: Session) -> list[Callable[[], None]]:
+    """Hook into optimizers and gradient clipping."""
+    steps, clearing, wrap = StepHooks(session), ZeroGradHooks(session), session.patches.wrap
+    before, after = register_optimizer_step_pre_hook(steps.before), register_optimizer_step_post_hook(steps.after)
+    if session.wants(ZERO_GRAD):
+        hook = Hook(ZERO_GRAD, clearing.begins, clearing.ends)
+        for owner in (Optimizer, Module):
+            wrap(owner, "zero_grad", hook)
+    if session.wants(GRAD_CLIP):
+        for limit, name in (("max_norm", "clip_grad_norm_"), ("clip_value", "clip_grad_value_")):
+            clip = ClipHooks(session, limit)
+            session.patches.wrap_alike(
+                (clip_grad, torch.nn.utils), name, Hook(GRAD_CLIP, clip.begins, clip.ends, clip.adapt)
+            )
+    construction = ConstructionHooks(session)
+    wrap(Optimizer, "__init__", Hook("optimizer.__init__", construction.begins, construction.ends))
+    return [before.remove, after.remove]
+
+
+def _gradients(optimizer: Optimizer) -> str:
+    present = [tensor.grad is not None for group in optimizer.param_groups for tensor in group["params"]]
+    return "none" if not any(present) else "all" if all(present) else "some"
+
+
+def _parameters(parameters: Any) -> Iterable[Tensor]:
+    return [parameters] if isinstance(parameters, Tensor) else parameters
+
+
+def _is_running(optimizer: int) -> bool:
+    """Whether a step of that optimizer is on this thread's stack: one that raised never told that it ended."""
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_filename == _STEP_FILE and id(frame.f_locals.get("self")) == optimizer:
+            return True
+        frame = frame.f_back
+    return False
+
+
+_STEP_FILE = Optimizer.profile_hook_step.__code__.co_filename

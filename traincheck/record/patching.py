@@ -1,0 +1,170 @@
+"""Patches: functions and methods of torch replaced by plain wrappers, and put back exactly.
+
+Wrappers are ordinary functions that carry the name under which they are found, so that models that store them still
+pickle and deepcopy. While ``torch.compile`` traces, a wrapper is only a call of the original.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import sys
+import types
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from traincheck.record.boundary import Boundary, hide_from_compiler
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+_ABSENT: Any = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """What to do at the border of a call. ``enter`` gives the token that ``leave`` gets back."""
+
+    name: str
+    enter: Callable[[tuple[Any, ...], dict[str, Any]], Any]
+    leave: Callable[[Any, tuple[Any, ...], dict[str, Any], Any, BaseException | None], None]
+    adapt: Callable[[tuple[Any, ...], dict[str, Any]], Arguments] | None = None
+    """Makes arguments readable more than once (a generator of parameters), without changing their meaning."""
+
+
+@dataclass
+class Gate:
+    """Whether this process records at all; wrappers look at nothing else when it does not."""
+
+    awake: bool = False
+
+
+def around(original: Callable[..., Any], hook: Hook, gate: Gate, boundary: Boundary) -> Callable[..., Any]:
+    """``original`` with ``hook`` at its border."""
+    run, enter, leave, adapt, name = boundary.run, hook.enter, hook.leave, hook.adapt, hook.name
+    is_compiling = torch.compiler.is_compiling
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if is_compiling() or not gate.awake:
+            return original(*args, **kwargs)
+        if adapt is not None:
+            args, kwargs = run(name, adapt, args, kwargs) or (args, kwargs)
+        token = run(name, enter, args, kwargs)
+        try:
+            result = original(*args, **kwargs)
+        except BaseException as error:
+            run(name, leave, token, args, kwargs, None, error)
+            raise
+        run(name, leave, token, args, kwargs, result, None)
+        return result
+
+    hide_from_compiler(wrapper.__code__)
+    return functools.update_wrapper(wrapper, original)
+
+
+@dataclass
+class _Patch:
+    owner: Any
+    name: str
+    original: Any
+    wrapper: Any
+    own: bool
+    """Whether the owner itself had the attribute, rather than inheriting it."""
+
+    def apply(self) -> None:
+        setattr(self.owner, self.name, self.wrapper)
+
+    def undo(self) -> None:
+        if vars(self.owner).get(self.name) is not self.wrapper:
+            return
+        if self.own:
+            setattr(self.owner, self.name, self.original)
+        else:
+            delattr(self.owner, self.name)
+
+
+@dataclass
+class Patches:
+    """All replaced attributes of one session."""
+
+    gate: Gate
+    boundary: Boundary
+    _patches: list[_Patch] = field(default_factory=list)
+
+    def wrap(self, owner: Any, name: str, hook: Hook) -> None:
+        """Put ``hook`` around ``owner.name``; an attribute that this version of torch lacks is left out."""
+        found = vars(owner).get(name, _ABSENT)
+        original = getattr(owner, name, None) if found is _ABSENT else found
+        if not callable(original):
+            return
+        wrapper = self._wrapper_of(original, hook)
+        if isinstance(owner, types.ModuleType):
+            wrapper.__module__, wrapper.__qualname__, wrapper.__name__ = owner.__name__, name, name
+        patch = _Patch(owner, name, found, wrapper, found is not _ABSENT)
+        patch.apply()
+        self._patches.append(patch)
+
+    def wrap_alike(self, owners: tuple[Any, ...], name: str, hook: Hook) -> None:
+        """Put one wrapper in every place from which torch offers the same function; the last owner names it."""
+        for owner in owners:
+            self.wrap(owner, name, hook)
+
+    def rebind(self) -> None:
+        """Replace the originals that programs imported by name before the session started."""
+        _rebind({id(patch.original): patch.wrapper for patch in self._functions()})
+
+    def undo(self) -> None:
+        """Put everything back, also where programs bound a wrapper by name while the session ran."""
+        back = {id(patch.wrapper): patch.original for patch in self._functions()}
+        for patch in reversed(self._patches):
+            patch.undo()
+        self._patches.clear()
+        _rebind(back)
+
+    def suspended(self) -> AbstractContextManager[None]:
+        """Without the patches on modules: ``torch.jit.script`` reads the source of what it finds there."""
+        return _Suspended(self._functions())
+
+    def _functions(self) -> list[_Patch]:
+        return [patch for patch in self._patches if isinstance(patch.owner, types.ModuleType)]
+
+    def _wrapper_of(self, original: Any, hook: Hook) -> Any:
+        for patch in self._functions():
+            if patch.original is original:
+                return patch.wrapper
+        return around(original, hook, self.gate, self.boundary)
+
+
+@dataclass
+class _Suspended:
+    patches: list[_Patch]
+
+    def __enter__(self) -> None:
+        for patch in self.patches:
+            patch.undo()
+
+    def __exit__(self, *exc: object) -> None:
+        for patch in self.patches:
+            patch.apply()
+
+
+def _rebind(replacements: Mapping[int, Any]) -> None:
+    """In the modules of the program, and in its live models, put the new function wherever the old one is bound."""
+    if not replacements:
+        return
+    for name, module in list(sys.modules.items()):
+        outside = not name.startswith(("torch.", "traincheck.")) and name != "torch"
+        if outside and isinstance(module, types.ModuleType):
+            _rebind_in(vars(module), replacements)
+    for item in gc.get_objects():
+        if issubclass(type(item), torch.nn.Module):
+            _rebind_in(vars(item), replacements)
+
+
+def _rebind_in(namespace: dict[str, Any], replacements: Mapping[int, Any]) -> None:
+    for key, value in list(namespace.items()):
+        new = replacements.get(id(value))
+        if new is not None:
+            namespace[key] = new

@@ -1,0 +1,284 @@
+"""A session: what one process records, from the installation of its hooks to their removal."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing import util as multiprocessing_util
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch.nn import Module
+from torch.optim import Optimizer
+
+from traincheck.events import Context, Record, StepEnd, VariableTable
+from traincheck.plan import OpenSink, Plan
+from traincheck.record.boundary import Boundary
+from traincheck.record.calls import Calls, OpenCall
+from traincheck.record.functions import ProjectFunctions
+from traincheck.record.hooks import install_hooks
+from traincheck.record.models import Labels, Models
+from traincheck.record.output import Output
+from traincheck.record.patching import Gate, Patches
+from traincheck.record.process import project_directory
+from traincheck.record.snapshots import Snapshots
+from traincheck.record.steps import Moment, Steps
+from traincheck.record.table import Table
+from traincheck.values import Value
+
+_active: Session | None = None
+
+
+def active() -> Session | None:
+    """The session that records in this process, or ``None``."""
+    return _active
+
+
+class Session:
+    """Turns the running program into records. One is active at a time."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        open_sink: OpenSink,
+        *,
+        framework: str = "pytorch",
+        project: Path | None = None,
+        step_source: Literal["auto", "manual"] = "auto",
+        name: str = "a TrainCheck session",
+    ) -> None:
+        self.name = name
+        """How errors call it."""
+        self.plan = plan
+        self.decide: Callable[[int], bool] = _always
+        """Asked with a step's number as it begins: whether it is recorded."""
+        self.recording = True
+        """False while a step is left out."""
+        self.step = 0
+        self.boundary = Boundary()
+        self.gate = Gate()
+        self.patches = Patches(self.gate, self.boundary)
+        self._open_sink = open_sink
+        self._framework = framework
+        self._project = project
+        self._step_source = step_source
+        self._contexts: dict[tuple[str, int, bool, str], Context] = {}
+        self._undo: list[Callable[[], None]] = []
+        self._closed = False
+        self.models = Models()
+        self._begin_process()
+
+    def _begin_process(self) -> None:
+        """Everything that a forked child has of its own."""
+        self.step = 0
+        self.recording = True
+        self.steps = Steps()
+        self.output = Output(self._open_sink, self._framework, self.boundary)
+        self.calls = Calls(self.output.emit)
+        self.snapshots = Snapshots(self.plan, self.models, self.calls, self.output.emit)
+        self.table = Table(self.models)
+        self.loaders = Labels()
+        self._stage: list[str] = []
+        self._in_checkpoint = 0
+        self._described = False
+        self.scaled_loss: weakref.ref[torch.Tensor] | None = None
+        """The latest loss that a gradient scaler scaled."""
+        self.frozen_seen = False
+        """Whether the models that no optimizer of this step trains were looked at in this step."""
+
+    @property
+    def faults(self) -> list[str]:
+        """What was lost, and why."""
+        return self.boundary.faults
+
+    def start(self) -> None:
+        """Install hooks and patches. A second call does nothing."""
+        global _active
+        if _active is self or self._closed:
+            return
+        if _active is not None:
+            raise RuntimeError(f"{_active.name} is active in this process already; close it first")
+        _active = self
+        self.boundary.run("start", self._install)
+        self.gate.awake = True
+
+    def close(self) -> None:
+        """Give out what is left, close the sink, remove every hook and patch. A second call does nothing."""
+        global _active
+        if _active is not self:
+            return
+        _active = None
+        self._closed = True
+        try:
+            self.boundary.run("close", self._finish)
+            self.gate.awake = False
+            self.output.close()
+        finally:
+            self.gate.awake = False
+            self.boundary.run("remove", self._remove)
+
+    def end_step(self) -> None:
+        """The step ends exactly here. From the first call on, steps are no longer found automatically."""
+        self._step_source = "manual"
+        if self.gate.awake:
+            self.boundary.run("step", self.end_window)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Say what the program does inside, instead of having it found."""
+        self._stage.append(name)
+        try:
+            yield
+        finally:
+            self._stage.remove(name)
+
+    def watch(self, *items: Module | Optimizer) -> None:
+        """Make models and optimizers known that were built before the session started."""
+        for item in items:
+            if isinstance(item, Module):
+                self.boundary.run("watch", self.models.add, item)
+            else:
+                self.boundary.run("watch", self.models.add_optimizer, item)
+                self.steps.optimizer_exists = True
+
+    def sleep(self) -> None:
+        """Record nothing more in this process: a worker that loads data does not train."""
+        self.gate.awake = False
+        self.functions.remove()
+
+    # What hooks use.
+
+    def wants(self, key: str) -> bool:
+        """Whether calls of this role, or functions without one, are recorded."""
+        if self.plan.wants_call(key):
+            return True
+        return self.plan.needs is not None and any(place[0] == key for place in self.plan.needs.snapshots)
+
+    def moment(self) -> Moment:
+        """What holds now."""
+        return Moment(torch.is_grad_enabled(), self.models.in_eval_mode())
+
+    def context(self) -> Context:
+        """The context of a call that begins now."""
+        moment = self.moment()
+        key = (self.stage_now(moment), self.steps.micro_step, moment.grad_enabled, _autocast())
+        found = self._contexts.get(key)
+        if found is None:
+            found = self._contexts[key] = Context(*key)
+        return found
+
+    def stage_now(self, moment: Moment) -> str:
+        """What the program is doing, as said by the user or as found."""
+        if self._stage:
+            return self._stage[-1]
+        return "checkpoint" if self._in_checkpoint else self.steps.stage(moment)
+
+    def stated_stage(self) -> str | None:
+        """What the user said that the program is doing."""
+        return self._stage[-1] if self._stage else None
+
+    def open(self, role: str, api: str, subject: str, args: Mapping[str, Value] | None = None) -> OpenCall | None:
+        """Begin a call, if its role is wanted."""
+        if not self.wants(role or api):
+            return None
+        return self.calls.open(role, api, subject, self.context(), args or {}, self.recording)
+
+    def finish(self, call: OpenCall | None, error: BaseException | None = None) -> None:
+        """End a call."""
+        if call is not None:
+            self.calls.close(call, "" if error is None else type(error).__name__)
+
+    def enter_checkpoint(self, change: int) -> None:
+        """Saving or loading begins (1) or ends (-1)."""
+        self._in_checkpoint += change
+
+    def activity(self) -> None:
+        """Training happens in this process: its sink is opened."""
+        self.output.activity()
+
+    def automatic(self) -> bool:
+        """Whether steps are found rather than told."""
+        return self._step_source == "auto"
+
+    def describe(self, *, again: bool = False) -> None:
+        """Walk the models once per step, or ``again``, and give out the table of variables when it changed."""
+        if not self.recording or (self._described and not again and not self.models.stale):
+            return
+        self._described = True
+        self.models.refresh()
+        variables = self.table.changed()
+        if variables is not None:
+            self.output.emit(VariableTable(self.calls.next_seq(), variables))
+
+    def end_window(self) -> None:
+        """Close the window of this step and begin the next."""
+        self.describe()
+        self.calls.emit_open()
+        self.output.emit(StepEnd(self.calls.next_seq(), self.step, self.recording))
+        self.step += 1
+        self.steps.window_closed()
+        self.functions.window_closed()
+        self._described = False
+        self.frozen_seen = False
+        self.recording = bool(self.decide(self.step))
+
+    def emit(self, record: Record) -> None:
+        """Give out a record."""
+        self.output.emit(record)
+
+    # Start, end, and children.
+
+    def _install(self) -> None:
+        self.recording = bool(self.decide(0))
+        self.functions = ProjectFunctions(self, self._project or project_directory())
+        self.models.install()
+        self._undo = [self.models.remove, self.patches.undo, self.functions.remove]
+        self._undo += install_hooks(self)
+        self.patches.rebind()
+        self.steps.optimizer_exists = bool(self.models.optimizers())
+        self.functions.install()
+        _watch_forks()
+        atexit.register(self.close)
+        self._undo.append(lambda: atexit.unregister(self.close))
+        multiprocessing_util.register_after_fork(self, _finalize_in_child)
+
+    def _finish(self) -> None:
+        self.describe()
+        self.calls.emit_open()
+
+    def _remove(self) -> None:
+        for undo in reversed(self._undo):
+            self.boundary.run(f"remove {undo!r}", undo)
+        self._undo = []
+
+
+def _always(step: int) -> bool:
+    return True
+
+
+def _autocast() -> str:
+    for device in ("cpu", "cuda"):
+        if torch.is_autocast_enabled(device):
+            return str(torch.get_autocast_dtype(device)).removeprefix("torch.")
+    return ""
+
+
+def _finalize_in_child(session: Session) -> None:
+    """Children made by ``multiprocessing`` leave without running ``atexit``."""
+    multiprocessing_util.Finalize(None, session.close, exitpriority=0)
+
+
+def _reset_in_child() -> None:
+    """A forked child records as a process of its own, and writes only if it trains."""
+    if _active is not None:
+        _active._begin_process()
+
+
+@functools.cache
+def _watch_forks() -> None:
+    os.register_at_fork(after_in_child=_reset_in_child)

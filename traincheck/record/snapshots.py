@@ -1,0 +1,121 @@
+"""Snapshots: the content of variables at the border of a call, where the plan asks for it."""
+
+from __future__ import annotations
+
+import array
+import random
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import xxhash
+from torch import Tensor
+from torch.optim import Optimizer
+
+from traincheck.events import Record, Snapshot
+from traincheck.plan import Plan
+from traincheck.record.calls import Calls, OpenCall
+from traincheck.record.fingerprints import fingerprints, norms
+from traincheck.record.models import Models, Owned, Tree
+from traincheck.record.table import learning_rates
+from traincheck.vocabulary import BUFFER, GRAD, LR, OPTIMIZER_STATE, PARAM, RNG
+
+
+class Snapshots:
+    """Takes snapshots, and gives them to ``emit``."""
+
+    def __init__(self, plan: Plan, models: Models, calls: Calls, emit: Callable[[Record], None]) -> None:
+        self._plan = plan
+        self._models = models
+        self._calls = calls
+        self._emit = emit
+
+    def wanted(self, call: OpenCall | None, point: str, kind: str) -> bool:
+        """Whether variables of ``kind`` are looked at there."""
+        return call is not None and call.recorded and self._plan.wants_snapshot(call.role, point, kind)
+
+    def params(self, call: OpenCall | None, point: str, owned: Callable[[], Sequence[Owned]]) -> None:
+        """Content of parameters."""
+        if call is not None and self.wanted(call, point, PARAM):
+            self._take(call, point, PARAM, owned())
+
+    def grads(self, call: OpenCall | None, point: str, owned: Callable[[], Sequence[Owned]]) -> None:
+        """Content and L2 norm of the gradients of parameters."""
+        if call is None or not self.wanted(call, point, GRAD):
+            return
+        found = _unique(owned())
+        tensors = [item.tensor.grad for item in found]
+        self._put(call, point, GRAD, [item.name for item in found], fingerprints(tensors), norms(tensors))
+
+    def buffers(self, call: OpenCall | None, point: str, tree: Tree | None) -> None:
+        """Content of a model's buffers."""
+        if call is not None and tree is not None and tree.buffers and self.wanted(call, point, BUFFER):
+            self._take(call, point, BUFFER, tree.buffers)
+
+    def optimizer_state(self, call: OpenCall | None, point: str, optimizer: Optimizer) -> None:
+        """Content of what an optimizer keeps for each parameter."""
+        if call is None or not self.wanted(call, point, OPTIMIZER_STATE):
+            return
+        entries = [
+            (f"{owned.name}/{key}", value)
+            for owned in _unique(self._models.held_by(optimizer))
+            for key, value in optimizer.state.get(owned.tensor, {}).items()
+        ]
+        names = [name for name, value in entries if _has_content(value)]
+        values = [value for _, value in entries if _has_content(value)]
+        digests = fingerprints([value if isinstance(value, Tensor) else None for value in values])
+        for position, value in enumerate(values):
+            if not isinstance(value, Tensor):
+                digests[position] = xxhash.xxh3_64_intdigest(repr(float(value)).encode())
+        self._put(call, point, OPTIMIZER_STATE, names, digests)
+
+    def rates(self, call: OpenCall | None, point: str, optimizer: Optimizer | None) -> None:
+        """Learning rate of each group."""
+        if call is not None and optimizer is not None and self.wanted(call, point, LR):
+            names, values = learning_rates(optimizer, self._models.add_optimizer(optimizer))
+            self._put(call, point, LR, names, [None] * len(names), values)
+
+    def generators(self, call: OpenCall | None, point: str) -> None:
+        """State of the random-number generators."""
+        if call is not None and self.wanted(call, point, RNG):
+            states = generator_states()
+            self._put(call, point, RNG, list(states), list(states.values()))
+
+    def _take(self, call: OpenCall, point: str, kind: str, owned: Sequence[Owned]) -> None:
+        found = _unique(owned)
+        self._put(call, point, kind, [item.name for item in found], fingerprints([item.tensor for item in found]))
+
+    def _put(
+        self,
+        call: OpenCall,
+        point: str,
+        kind: str,
+        names: Sequence[str],
+        hashes: Sequence[int | None],
+        values: Sequence[float | None] = (),
+    ) -> None:
+        seq = self._calls.next_seq()
+        self._emit(Snapshot(seq, call.seq, point, kind, tuple(names), tuple(hashes), tuple(values)))
+
+
+def generator_states() -> dict[str, int]:
+    """A fingerprint of each generator's state. Reading it does not advance it."""
+    version, words, gauss = random.getstate()
+    python = xxhash.xxh3_64_intdigest(array.array("Q", words).tobytes() + repr((version, gauss)).encode())
+    (torch_state,) = fingerprints([torch.default_generator.get_state()])
+    found = {"torch": torch_state or 0, "python": python}
+    numpy_random = getattr(sys.modules.get("numpy"), "random", None)
+    if numpy_random is not None:
+        _, keys, position, has_gauss, cached = numpy_random.get_state()
+        found["numpy"] = xxhash.xxh3_64_intdigest(keys.tobytes() + repr((position, has_gauss, cached)).encode())
+    return found
+
+
+def _unique(owned: Sequence[Owned]) -> list[Owned]:
+    """Each name once: a module that stands in two places has two names, and both are kept."""
+    return list({item.name: item for item in owned}.values())
+
+
+def _has_content(value: Any) -> bool:
+    return isinstance(value, (Tensor, int, float))

@@ -1,0 +1,115 @@
+"""The table of variables: what is known of each parameter and buffer beside its content."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from traincheck.events import Variable
+from traincheck.record.fingerprints import unseen
+from traincheck.record.models import Models, Owned, class_name
+from traincheck.vocabulary import BUFFER, PARAM
+
+Description = tuple[Any, ...]
+
+
+class Table:
+    """Describes the variables, and says when a description has changed."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+        self._last: list[Description] = []
+
+    def changed(self) -> tuple[Variable, ...] | None:
+        """All variables as of now when any of them differs from the last time, else ``None``."""
+        with unseen():
+            now = self._describe()
+        if now == self._last:
+            return None
+        self._last = now
+        return tuple(Variable(*description) for description in now)
+
+    def _describe(self) -> list[Description]:
+        holders = self._holders()
+        first: dict[tuple[Any, ...], str] = {}
+        rows: list[Description] = []
+        for tree in self._models.trees:
+            replicated = self._models.wrapper(tree.root) == "DistributedDataParallel" and _world_size() > 1
+            rows += [_row(owned, PARAM, holders, first, replicated) for owned in tree.params]
+            rows += [_row(owned, BUFFER, holders, first, replicated) for owned in tree.buffers]
+        known = {row[0] for row in rows}
+        for owned in self._models.params():
+            if owned.module is None and owned.name not in known:
+                rows.append(_row(owned, PARAM, holders, first, False))
+        return rows
+
+    def _holders(self) -> dict[int, tuple[str, str]]:
+        """For each parameter the optimizer that holds it, and the group."""
+        holders: dict[int, tuple[str, str]] = {}
+        for optimizer, label in self._models.optimizers():
+            for number, group in enumerate(optimizer.param_groups):
+                for tensor in group["params"]:
+                    holders.setdefault(id(tensor), (label, f"{label}.group{number}"))
+        return holders
+
+
+def _row(
+    owned: Owned,
+    kind: str,
+    holders: dict[int, tuple[str, str]],
+    first: dict[tuple[Any, ...], str],
+    replicated: bool,
+) -> Description:
+    tensor, module = owned.tensor, owned.module
+    optimizer, group = holders.get(id(tensor), ("", ""))
+    same = first.setdefault(_storage(tensor), owned.name)
+    return (
+        owned.name,
+        kind,
+        tuple(tensor.shape),
+        str(tensor.dtype).removeprefix("torch."),
+        tensor.requires_grad,
+        optimizer,
+        group,
+        module is not None,
+        "" if module is None else class_name(module),
+        False if module is None else module.training,
+        "" if same == owned.name else same,
+        _placement(tensor, replicated),
+    )
+
+
+def _storage(tensor: Tensor) -> tuple[Any, ...]:
+    """Equal for two tensors that show the same memory."""
+    plain = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout is torch.strided
+    if plain and tensor.device.type != "meta" and tensor.numel():
+        return (tensor.data_ptr(), tensor.device, tuple(tensor.shape), tensor.stride())
+    return (id(tensor),)
+
+
+def _placement(tensor: Tensor, replicated: bool) -> str:
+    distributed = sys.modules.get("torch.distributed.tensor")
+    if distributed is not None and isinstance(tensor, distributed.DTensor):
+        return "sharded" if any(place.is_shard() for place in tensor.placements) else "replicated"
+    if getattr(tensor, "_is_flat_param", False) or type(tensor).__name__ == "FlatParameter":
+        return "sharded"
+    parallel = getattr(tensor, "tensor_model_parallel", None)
+    if parallel or getattr(tensor, "allreduce", True) is False:
+        return "sharded"
+    return "replicated" if replicated or parallel is False else "local"
+
+
+def _world_size() -> int:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_world_size()
+    return 1
+
+
+def learning_rates(optimizer: Optimizer, label: str) -> tuple[list[str], list[float]]:
+    """The learning rate of each group, by name."""
+    names = [f"{label}.group{number}" for number in range(len(optimizer.param_groups))]
+    return names, [float(group.get("lr", 0.0)) for group in optimizer.param_groups]
