@@ -69,6 +69,7 @@ PHRASES: Final[dict[str, tuple[str, str]]] = {
     "pass_ended": ("a pass over the data ended", "no pass over the data ended"),
     "several_batches": ("there are several batches", "there is one batch"),
     "shuffled": ("the data are shuffled", "the data are not shuffled"),
+    "last_batch": ("it is the last batch of a pass", "it is not the last batch of a pass"),
     "after_backward": ("a backward pass went before", "no backward pass went before"),
     "closure": ("the step takes a closure", "the step takes no closure"),
     "calls_equal_often": ("all ranks make as many calls", "ranks make different numbers of calls"),

@@ -34,6 +34,7 @@ class CheckpointHooks:
         self._role = role
         self._api = api
         self._before: list[int | None] = []
+        self._aliased = 0
 
     def begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | bool | None:
         session = self._session
@@ -74,7 +75,9 @@ class CheckpointHooks:
         tree = models.tree(owner)
         session.snapshots.params(call, BEFORE, lambda: [] if tree is None else tree.params)
         if call is not None and call.recorded:
-            self._before = fingerprints(list(_live(owner).values()))
+            live = _live(owner)
+            self._before = fingerprints(list(live.values()))
+            self._aliased = _aliased(argument(args, kwargs, 1, "state_dict"), live)
         return call
 
     def _describe(self, call: OpenCall, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
@@ -93,6 +96,8 @@ class CheckpointHooks:
             "missing": len(result.missing_keys),
             "unexpected": len(result.unexpected_keys),
             "given": len(given),
+            "matched": len(given) - len(result.unexpected_keys),
+            "aliased": self._aliased,
             "changed": sum(then != now for then, now in zip(self._before, after, strict=False)),
             "differing": _differing({_clean(name): value for name, value in given.items()}, live),
         }
@@ -192,6 +197,12 @@ def _differing(given: Mapping[str, Any], live: Mapping[str, Tensor]) -> int:
     left_digests, right_digests = fingerprints(cast), fingerprints([right for _, right in pairs])
     shapes = [left.shape != right.shape for left, right in pairs]
     return sum(s or a != b for s, a, b in zip(shapes, left_digests, right_digests, strict=True))
+
+
+def _aliased(given: Mapping[str, Any], live: Mapping[str, Tensor]) -> int:
+    """How many of the given tensors are the model's own."""
+    pairs = ((given[name], live[name]) for name in live if isinstance(given.get(name), Tensor))
+    return sum(1 for left, right in pairs if right.numel() and _memory(left) == _memory(right))
 
 
 def _memory(tensor: Tensor) -> tuple[Any, ...]:

@@ -30,6 +30,8 @@ class _Pass:
 
     loader: str
     epoch: int
+    facts: dict[str, Value]
+    """What is known of the loader: ``shuffled``, ``batches``, ``batch_size``."""
     index: int = 0
 
 
@@ -51,7 +53,7 @@ class DataHooks:
     def iter_begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:
         loader = args[0]
         label = self._session.loaders.label(loader, type(loader).__name__)
-        described = {"shuffled": _shuffled(loader), "num_workers": loader.num_workers, "batches": _length(loader)}
+        described = {**_facts(loader), "num_workers": loader.num_workers}
         return self._session.open(DATA_ITER, f"{qualified(type(loader))}.__iter__", label, described)
 
     def iter_ends(
@@ -61,7 +63,7 @@ class DataHooks:
         if error is None:
             epoch = self._epochs.get(label, 0)
             self._epochs[label] = epoch + 1
-            self._passes[result] = _Pass(label, epoch)
+            self._passes[result] = _Pass(label, epoch, _facts(args[0]))
         self._session.finish(call, error)
 
     def next_begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Fetch:
@@ -71,7 +73,7 @@ class DataHooks:
         if closes and more:
             session.end_window()
             closes = False
-        described: dict[str, Value] = {"index": source.index, "epoch": source.epoch}
+        described: dict[str, Value] = {"index": source.index, "epoch": source.epoch, **source.facts}
         call = session.open(DATA_NEXT, "torch.utils.data.DataLoader.__next__", source.loader, described)
         return _Fetch(call, source, closes)
 
@@ -115,7 +117,7 @@ class DataHooks:
     def _pass(self, iterator: Any) -> _Pass:
         known = self._passes.get(iterator)
         if known is None:  # the pass began before the session
-            known = self._passes[iterator] = _Pass(self._session.loaders.label(iterator, "DataLoader"), 0)
+            known = self._passes[iterator] = _Pass(self._session.loaders.label(iterator, "DataLoader"), 0, {})
         return known
 
     def epoch_begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:
@@ -144,6 +146,10 @@ def install(session: Session) -> None:
     if session.wants(DATA_SET_EPOCH):
         hook = Hook(DATA_SET_EPOCH, hooks.epoch_begins, hooks.epoch_ends)
         wrap(distributed.DistributedSampler, "set_epoch", hook)
+
+
+def _facts(loader: Any) -> dict[str, Value]:
+    return {"shuffled": _shuffled(loader), "batches": _length(loader), "batch_size": loader.batch_size}
 
 
 def _shuffled(loader: Any) -> bool | None:

@@ -17,6 +17,7 @@ from traincheck.vocabulary import (
     CHECKPOINT_LOAD,
     CHECKPOINT_SAVE,
     COLLECTIVE,
+    DATA_NEXT,
     FORWARD,
     GRAD_CLIP,
     LOSS,
@@ -31,6 +32,7 @@ from traincheck.window import Window
 Form = Literal["true", "zero", "positive", "finite", "at most", "equals", "autocast dtype", "same on ranks", "any"]
 
 TABLE: Final[tuple[tuple[str, str, Form, str], ...]] = (
+    (DATA_NEXT, "size", "equals", "batch_size"),
     (FORWARD, "requires_grad", "true", ""),
     (FORWARD, "size", "equals", "size"),
     (FORWARD, "dtype", "autocast dtype", ""),
@@ -192,9 +194,16 @@ def _context(subject: Output, window: Window, call: Call, region: str | None) ->
     for name in ("training", "strict", "recompute", "closure", "input_dtype", "kind_of_weights"):
         if name in call.args:
             context[name] = call.args[name]
+    if subject.call == DATA_NEXT:
+        context["last_batch"] = _last_batch(call)
     if subject.form == "any":
         context["after_backward"] = any(backward.seq < call.end for backward in window.named(BACKWARD))
     return context
+
+
+def _last_batch(call: Call) -> Value:
+    batches, index = call.args.get("batches"), call.args.get("index")
+    return index + 1 == batches if isinstance(batches, int) and isinstance(index, int) else None
 
 
 def _across_ranks(subject: Output, window: Window) -> Iterator[Example]:

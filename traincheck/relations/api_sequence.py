@@ -108,9 +108,7 @@ class APISequence:
 
 
 def _relevant(window: Window, key: str) -> list[Call]:
-    return [
-        call for call in window.named(key) if not call.args.get("in_init") and call.context.stage in ("train", "init")
-    ]
+    return [call for call in window.named(key) if circumstances.of_training(call)]
 
 
 def _in_step(subject: Order, window: Window) -> Iterator[Example]:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
-from traincheck.events import Call
 from traincheck.relations import circumstances
 from traincheck.relations.contract import Example, Memory, Needs
 from traincheck.vocabulary import (
@@ -82,7 +81,12 @@ class Cadence:
             counted.clear()
         ended = circumstances.pass_ended(window)
         calls = sorted(
-            (call for key in (subject.event, subject.per) for call in window.named(key) if _counts(call)),
+            (
+                call
+                for key in (subject.event, subject.per)
+                for call in window.named(key)
+                if circumstances.of_training(call)
+            ),
             key=lambda call: call.seq,
         )
         for call in calls:
@@ -122,10 +126,6 @@ class Cadence:
         if subject.how == "steady":
             return f"{one(subject.event)} happens as often per {per} as before"
         return f"there is {'exactly' if subject.how == 'once' else 'at most'} one {event} per {per}"
-
-
-def _counts(call: Call) -> bool:
-    return not call.error and not call.args.get("in_init") and call.context.stage in ("train", "init")
 
 
 def _telling(numbers: dict[str, int]) -> tuple[str, int]:

@@ -9,9 +9,13 @@ from traincheck.values import Fields, Value, fields
 from traincheck.vocabulary import (
     AFTER,
     BEFORE,
+    DATA_ITER,
     DATA_NEXT,
+    FORWARD,
     GRAD,
+    LOSS,
     LR,
+    MODULE_FORWARD,
     OPTIMIZER_STEP,
     PARAM,
     SCALER_STEP,
@@ -33,6 +37,17 @@ def of_call(window: Window, call: Call) -> dict[str, Value]:
         "distributed": window.process.world_size > 1,
         "loss_scaling": bool(window.named(SCALER_STEP)),
     }
+
+
+EVALUATED: Final = frozenset({DATA_ITER, DATA_NEXT, FORWARD, LOSS, MODULE_FORWARD})
+"""Roles that an evaluation plays too."""
+
+
+def of_training(call: Call) -> bool:
+    """Whether the call is part of the training cycle: finished, not within a constructor, not of an evaluation."""
+    if call.error or call.args.get("in_init"):
+        return False
+    return call.role not in EVALUATED or call.context.stage in ("train", "init")
 
 
 def frozen(values: dict[str, Value]) -> Fields:

@@ -81,9 +81,7 @@ class EventContain:
             for child, how in CHILDREN.get(parent, ()):
                 yield Contain(parent, child, how)
             if parent in window.functions:
-                for child in (OPTIMIZER_STEP, BACKWARD, FORWARD, *sorted(window.functions)):
-                    if child != parent:
-                        yield Contain(parent, child, "some")
+                yield from (Contain(parent, child, "some") for child in _seen_inside(window, parent))
 
     def needs(self, subject: Contain) -> Needs:
         kind = subject.child.partition(":")[2]
@@ -129,6 +127,15 @@ class EventContain:
             return f"{outer} never adds to gradients that an optimizer step has already applied"
         inner = f"an active {kind}" if subject.child.startswith(ACTIVE) else one(subject.child)
         return f"{outer} {'never contains' if subject.how == 'never' else 'contains'} {inner}"
+
+
+def _seen_inside(window: Window, function: str) -> list[str]:
+    """What the first finished call of a project's function contained: an open vocabulary, so only what was seen."""
+    first = next((call for call in window.named(function) if call.end >= 0), None)
+    if first is None:
+        return []
+    inside = {call.role or call.api for call in window.calls if first.seq < call.seq and 0 <= call.end < first.end}
+    return sorted(key for key in inside if key in window.functions or key in (OPTIMIZER_STEP, BACKWARD, FORWARD))
 
 
 def _contains(subject: Contain, window: Window, call: Call) -> Example:
