@@ -20,6 +20,10 @@ NAME: Final = "traincheck-check"
 
 STATUS: Final = {"clean": 0, "violations": 1, "not checked": 2}
 
+NOTHING_TRAINED: Final = (
+    "no Python process of this command imported torch (in an environment with traincheck-suite) and began to train."
+)
+
 app = new_app()
 
 
@@ -110,14 +114,17 @@ def _check_traces(paths: Sequence[Path], chosen: Chosen) -> CheckResult:
 
 
 def _check_command(command: Sequence[str], chosen: Chosen, output_format: Format, report: Path | None) -> NoReturn:
-    from traincheck.launch import check_command
+    from traincheck.launch import NOT_EXECUTABLE, NOT_FOUND, check_command
 
     invariants, notes = chosen.for_run("pytorch", chosen.installed_versions())
     status, result = check_command(command, invariants, stdout_to_stderr=output_format is not Format.TEXT)
+    if status in (NOT_FOUND, NOT_EXECUTABLE) and not result.steps:
+        # The launcher has said why; there is no run to speak of.
+        raise typer.Exit(STATUS["not checked"])
+    if not result.steps:
+        notes.append(NOTHING_TRAINED)
     if status:
-        tell(
-            NAME, f"the command failed: {command[0]} ended with status {status}; the verdict covers the run up to there"
-        )
+        tell(NAME, f"the command failed: {command[0]} ended with status {status}; its verdict covers what ran")
     _finish(_noted(result, notes), output_format, report, failed=status != 0)
 
 

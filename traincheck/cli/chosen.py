@@ -11,6 +11,7 @@ from typing import Final
 from traincheck.errors import UserError
 from traincheck.invariant import Invariant
 from traincheck.invariant_file import load_invariants
+from traincheck.selection import chosen
 from traincheck.zoo import explain, fits, load_pack, pack_names
 
 CORE: Final = "pytorch"
@@ -33,7 +34,10 @@ class Chosen:
         for path in self.files:
             found += load_invariants(path)
         notes = [note for pack in packs if (note := fits(pack, versions))]
-        return self._narrowed(_each_once(found)), notes
+        try:
+            return chosen(_each_once(found), self.select, self.ignore), notes
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
     def explain(self, code: str) -> tuple[Invariant, ...]:
         """The invariants of this code, in the files and else in the zoo. Raises :class:`UserError`."""
@@ -52,23 +56,12 @@ class Chosen:
         known = {name.partition("@")[0] for name in pack_names()}
         return (framework if framework in known else CORE,)
 
-    def _narrowed(self, invariants: list[Invariant]) -> list[Invariant]:
-        kept = [invariant for invariant in invariants if not self.select or _begins(invariant.code, self.select)]
-        if invariants and not kept:
-            codes = ", ".join(dict.fromkeys(invariant.code for invariant in invariants))
-            raise UserError(f"--select {','.join(self.select)} selects nothing; the codes are: {codes}")
-        return [invariant for invariant in kept if not _begins(invariant.code, self.ignore)]
-
 
 def _each_once(invariants: Sequence[Invariant]) -> list[Invariant]:
     found: dict[str, Invariant] = {}
     for invariant in invariants:
         found.setdefault(invariant.id, invariant)
     return list(found.values())
-
-
-def _begins(code: str, prefixes: Sequence[str]) -> bool:
-    return code.lower().startswith(tuple(prefix.lower() for prefix in prefixes))
 
 
 def _installed(package: str) -> str | None:
