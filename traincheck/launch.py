@@ -59,7 +59,7 @@ def read_launch(path: Path) -> Launch:
         raise UserError(f"{path} is not a launch of this traincheck: {error}") from error
 
 
-def check(
+def check_command(
     command: Sequence[str], invariants: Sequence[Invariant], *, stdout_to_stderr: bool = False
 ) -> tuple[int, CheckResult]:
     """Run ``command`` and check its training against ``invariants`` in its own processes.

@@ -110,7 +110,9 @@ class Watch:
         level = logging.WARNING if verdict(result) == "not checked" else logging.INFO
         LOGGER.log(level, "TrainCheck: %s", headline(result))
         if self._report is not None:
-            self._write_report(self._report, result)
+            from traincheck.report.html import write_report
+
+            write_report(result, self._report)
         if self._sink is not None and self._sink.interruption is not None:
             raise self._sink.interruption
 
@@ -153,8 +155,3 @@ class Watch:
         except Interruption:
             for finding in self.findings:
                 LOGGER.warning("%s", told(finding))
-
-    def _write_report(self, directory: Path, result: CheckResult) -> None:
-        from traincheck.report.page import write_page
-
-        write_page(directory, result)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, NoReturn
 
 import typer
 
+from traincheck.cli import boundary, new_app, tell
 from traincheck.errors import UserError
-from traincheck.trace.layout import MANIFEST_NAME, part_paths
+from traincheck.trace.layout import MANIFEST_NAME, PARTS_NAME, part_paths
 
-USAGE: Final = 2
+NAME: Final = "traincheck-collect"
 
 NOTHING_RECORDED: Final = (
     "nothing was recorded: no Python process of this command imported torch (in an environment with traincheck-suite) "
     "and began to train"
 )
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 
 @app.command(
@@ -44,16 +44,19 @@ def collect(
 
     _refuse_to_overwrite(output)
     existed = output.exists()
-    write_manifest(output, Manifest.for_command(command))
+    try:
+        write_manifest(output, Manifest.for_command(command))
+    except OSError as error:
+        raise UserError(f"{output} cannot be written: {error.strerror}. Choose another directory with -o") from error
     launch = Launch(mode="collect", directory=str(output.resolve()), modules=tuple(trace_module or ()))
     with session() as folder:
         status = run(command, launch, folder)
     if part_paths(output):
-        print(f"traincheck: {_summary(output)}", file=sys.stderr)
+        tell(NAME, _summary(output))
     else:
         _clear(output, existed)
         if status not in (NOT_FOUND, NOT_EXECUTABLE):
-            print(f"traincheck: {NOTHING_RECORDED}", file=sys.stderr)
+            tell(NAME, NOTHING_RECORDED)
     raise typer.Exit(status)
 
 
@@ -62,7 +65,7 @@ def _refuse_to_overwrite(output: Path) -> None:
         return
     if not output.is_dir():
         raise UserError(f"{output} is a file; a trace is a directory. Choose another one with -o")
-    if part_paths(output):
+    if (output / PARTS_NAME).exists():
         raise UserError(f"{output} already holds a trace. Delete it, or choose another directory with -o")
     if any(path.name != MANIFEST_NAME for path in output.iterdir()):
         raise UserError(f"{output} is neither empty nor a trace. Choose another directory with -o")
@@ -105,10 +108,8 @@ def _size(size_bytes: int) -> str:
     return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 1e6 else f"{size_bytes / 1e3:.0f} kB"
 
 
-def main() -> None:
-    """The entry point: a mistake of the user is one line on stderr and status 2."""
-    try:
-        app()
-    except UserError as error:
-        print(f"traincheck-collect: {error}", file=sys.stderr)
-        sys.exit(USAGE)
+def main() -> NoReturn:
+    """The entry point."""
+    with boundary(NAME):
+        app(prog_name=NAME)
+    raise SystemExit(0)
