@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 import xxhash
@@ -39,19 +39,21 @@ _INT_OF_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 @contextmanager
 def unseen() -> Iterator[None]:
     """No autograd, no autocast, and none of the program's function or dispatch modes see what happens inside."""
-    grad_enabled = torch.is_grad_enabled()
-    torch._C._set_grad_enabled(False)
-    try:
-        with torch._C.DisableTorchFunction():
-            if torch._C._len_torch_dispatch_stack():
-                from torch.utils._python_dispatch import _disable_current_modes
+    with torch._C.DisableTorchFunction(), _without_dispatch_modes():
+        grad_enabled = torch.is_grad_enabled()
+        torch._C._set_grad_enabled(False)
+        try:
+            yield
+        finally:
+            torch._C._set_grad_enabled(grad_enabled)
 
-                with _disable_current_modes():
-                    yield
-            else:
-                yield
-    finally:
-        torch._C._set_grad_enabled(grad_enabled)
+
+def _without_dispatch_modes() -> AbstractContextManager[object]:
+    if not torch._C._len_torch_dispatch_stack():
+        return nullcontext()
+    from torch.utils._python_dispatch import _disable_current_modes
+
+    return _disable_current_modes()
 
 
 def fingerprints(tensors: Sequence[Tensor | None]) -> list[int | None]:

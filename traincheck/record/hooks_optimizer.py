@@ -55,10 +55,12 @@ class StepHooks:
         running.append(step)
         if outer:
             return
+        closure = (args[1] if len(args) > 1 else kwargs.get("closure")) is not None
+        if closure and session.automatic() and session.steps.closes_at_closure():
+            session.end_window()
         session.activity()
         label = session.models.add_optimizer(optimizer)
         session.describe(again=True)
-        closure = (args[1] if len(args) > 1 else kwargs.get("closure")) is not None
         rates = [float(group.get("lr", 0.0)) for group in optimizer.param_groups]
         described: dict[str, Value] = {"closure": closure, "lr": max(rates, default=0.0)}
         found_inf = getattr(optimizer, "found_inf", None)

@@ -6,7 +6,6 @@ or by one look at what is alive; the topmost module of a tree is the model, and 
 
 from __future__ import annotations
 
-import gc
 import itertools
 import weakref
 from collections import Counter
@@ -19,6 +18,8 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.modules import module as torch_module
 from torch.optim import Optimizer
+
+from traincheck.record.alive import alive
 
 _DEEPEST = 100
 _WRAPPERS = {
@@ -117,9 +118,6 @@ class Models:
             torch_module.register_module_parameter_registration_hook(self._registered_parameter),
         ]
         self._scan()
-        for module in list(self._live):
-            if self._parent(module) is None and (module._parameters or module._modules):
-                self.add(module)
 
     def remove(self) -> None:
         """See no more."""
@@ -193,6 +191,10 @@ class Models:
         orphans = self._orphans()
         if orphans - self._missed:
             self._adopt(orphans)
+            orphans = self._orphans()
+        if orphans - self._missed:
+            self._scan()
+            self._adopt(orphans)
             self._missed = self._orphans()
         self._main = None
 
@@ -250,8 +252,7 @@ class Models:
         return {id(tensor) for tensor in itertools.chain.from_iterable(held)} - self._names.keys()
 
     def _adopt(self, orphans: set[int]) -> None:
-        """Find the living modules that register parameters which no known model has."""
-        self._scan()
+        """Make the models known that have these parameters, among the modules seen so far."""
         for module in list(self._live):
             if any(id(tensor) in orphans for tensor in module._parameters.values()):
                 self.add(module)
@@ -259,15 +260,12 @@ class Models:
         self._walk()
 
     def _scan(self) -> None:
-        for item in gc.get_objects():
-            kind = type(item)
-            if issubclass(kind, Module) and "_modules" in item.__dict__:
-                self._live.add(item)
-                for child in item._modules.values():
+        for module in alive(Module):
+            if "_modules" in module.__dict__:
+                self._live.add(module)
+                for child in module._modules.values():
                     if child is not None:
-                        self._parents.setdefault(child, weakref.ref(item))
-            elif issubclass(kind, Optimizer) and "param_groups" in item.__dict__:
-                self.add_optimizer(item)
+                        self._parents.setdefault(child, weakref.ref(module))
 
     def _trained_roots(self) -> list[Module]:
         if self.stale:

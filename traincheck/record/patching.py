@@ -7,7 +7,6 @@ pickle and deepcopy. While ``torch.compile`` traces, a wrapper is only a call of
 from __future__ import annotations
 
 import functools
-import gc
 import sys
 import types
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from typing import Any
 
 import torch
 
+from traincheck.record.alive import alive
 from traincheck.record.boundary import Boundary, hide_from_compiler
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -158,9 +158,8 @@ def _rebind(replacements: Mapping[int, Any]) -> None:
         outside = not name.startswith(("torch.", "traincheck.")) and name != "torch"
         if outside and isinstance(module, types.ModuleType):
             _rebind_in(vars(module), replacements)
-    for item in gc.get_objects():
-        if issubclass(type(item), torch.nn.Module):
-            _rebind_in(vars(item), replacements)
+    for model in alive(torch.nn.Module):
+        _rebind_in(vars(model), replacements)
 
 
 def _rebind_in(namespace: dict[str, Any], replacements: Mapping[int, Any]) -> None:

@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from traincheck.events import Context, Record, StepEnd, VariableTable
 from traincheck.plan import OpenSink, Plan
+from traincheck.record.alive import alive
 from traincheck.record.boundary import Boundary
 from traincheck.record.calls import Calls, OpenCall
 from traincheck.record.functions import ProjectFunctions
@@ -240,7 +241,7 @@ class Session:
         self._undo = [self.models.remove, self.patches.undo, self.functions.remove]
         self._undo += install_hooks(self)
         self.patches.rebind()
-        self.steps.optimizer_exists = bool(self.models.optimizers())
+        self.steps.optimizer_exists = bool(alive(Optimizer))
         self.functions.install()
         _watch_forks()
         atexit.register(self.close)

@@ -116,6 +116,10 @@ class Steps:
         """A backward completed."""
         self.micro_step += 1
 
+    def closes_at_closure(self) -> bool:
+        """Whether an optimizer step that begins now, and computes the loss itself, begins a new step."""
+        return self._stepped and not self._open_passes
+
     def stepped(self) -> None:
         """An optimizer step happened, or was skipped by a gradient scaler."""
         self._stepped = True
@@ -123,7 +127,8 @@ class Steps:
 
     def window_closed(self) -> None:
         """The window ended; a new one begins."""
-        self._most_backwards = max(self._most_backwards, self.micro_step)
+        if self._stepped:
+            self._most_backwards = max(self._most_backwards, self.micro_step)
         self.micro_step = 0
         self._stepped = False
 
