@@ -1,0 +1,136 @@
+"""Tensor-parallel training on two processes: column- and row-parallel layers, a replicated layer norm, clipping."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+
+
+class CopyToGroup(torch.autograd.Function):
+    """Identity forward, sum of the gradients backward."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        grad = grad.contiguous()
+        dist.all_reduce(grad)
+        return grad
+
+
+class ReduceFromGroup(torch.autograd.Function):
+    """Sum forward, identity backward."""
+
+    @staticmethod
+    def forward(ctx, x):
+        x = x.clone()
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad
+
+
+class ParallelMLP(nn.Module):
+    def __init__(self, width, hidden, rank, world_size):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        generator = torch.Generator().manual_seed(100 + rank)
+        shard = hidden // world_size
+        self.column = nn.Parameter(torch.randn(shard, width, generator=generator) / width**0.5)
+        self.row = nn.Parameter(torch.randn(width, shard, generator=generator) / hidden**0.5)
+        for parameter in self.parameters():
+            parameter.tensor_model_parallel = parameter is self.column or parameter is self.row
+
+    def forward(self, x):
+        hidden = torch.relu(CopyToGroup.apply(self.norm(x)) @ self.column.T)
+        return x + ReduceFromGroup.apply(hidden @ self.row.T)
+
+
+class ClippingOptimizer:
+    """Clips by the norm over all ranks of the group, then steps."""
+
+    def __init__(self, inner, parameters, rank, max_norm):
+        self.inner, self.parameters, self.rank, self.max_norm = inner, list(parameters), rank, max_norm
+
+    def gradients_for_norm(self, for_clipping):
+        gradients = []
+        for parameter in self.parameters:
+            if not for_clipping and self.rank > 0 and not parameter.tensor_model_parallel:
+                continue
+            gradients.append(parameter.grad)
+        return gradients
+
+    def step(self):
+        total = torch.stack([grad.pow(2).sum() for grad in self.gradients_for_norm(for_clipping=False)]).sum()
+        dist.all_reduce(total)
+        coefficient = self.max_norm / (total.sqrt() + 1e-6)
+        if coefficient < 1:
+            for grad in self.gradients_for_norm(for_clipping=True):
+                grad.mul_(coefficient)
+        self.inner.step()
+        return total.sqrt()
+
+
+def train(args):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    rank, world_size = dist.get_rank(), dist.get_world_size()
+    torch.manual_seed(args.seed)
+    model = ParallelMLP(16, 32, rank, world_size)
+    inner = getattr(torch.optim, args.optimizer)(model.parameters(), lr=args.lr)
+    optimizer = ClippingOptimizer(inner, model.parameters(), rank, max_norm=1.0)
+    mixing = torch.randn(16, 16) / 4
+    for step in range(args.steps):
+        inputs = torch.randn(args.batch_size, 16)
+        # From step 8 on the data are harder, and clipping sets in.
+        scale = 0.3 if step < 8 else 6.0
+        loss = (scale * (model(inputs) - inputs @ mixing)).pow(2).mean()
+        inner.zero_grad()
+        loss.backward()
+        norm = optimizer.step()
+        if step % 6 == 5:
+            print(
+                f"rank {rank} step {step} loss {loss.item():.4f} gradient norm {norm.item():.3f} "
+                f"layer norm {model.norm.weight.detach().norm().item():.6f}"
+            )
+    dist.destroy_process_group()
+
+
+def worker(rank: int, world_size: int, port: int, args: argparse.Namespace) -> None:
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK=str(rank))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    train(args)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--lr", type=float, default=0.02)
+    parser.add_argument("--optimizer", default="SGD", help="a class of torch.optim")
+    args = parser.parse_args()
+    if "RANK" in os.environ:
+        train(args)
+    else:
+        mp.spawn(worker, args=(2, free_port(), args), nprocs=2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Fine-tune a digits net for a task with another number of classes."""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+import torch.nn.functional as F
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+class Classifier(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(256, 48), nn.ReLU()
+        )
+        self.classifier = nn.Linear(48, classes)
+
+    def forward(self, x):
+        return self.classifier(self.features(x))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--lr", type=float, default=0.1)
+    parser.add_argument("--optimizer", default="SGD", help="a class of torch.optim")
+    args = parser.parse_args()
+    torch.manual_seed(args.seed)
+    data, labels = load_digits(return_X_y=True)
+    images = torch.tensor(data, dtype=torch.float32).view(-1, 1, 8, 8) / 16
+    labels = torch.tensor(labels)
+    loader = DataLoader(TensorDataset(images[:1400], labels[:1400]), batch_size=args.batch_size, shuffle=True)
+
+    model = Classifier(classes=1000)
+    optimizer = getattr(torch.optim, args.optimizer)(model.parameters(), lr=args.lr)
+    model.classifier = nn.Linear(48, 10)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.7)
+    for epoch in range(args.epochs):
+        model.train()
+        for inputs, target in loader:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(inputs), target)
+            loss.backward()
+            optimizer.step()
+        scheduler.step()
+        model.eval()
+        with torch.no_grad():
+            accuracy = (model(images[1400:]).argmax(1) == labels[1400:]).float().mean().item()
+        print(f"epoch {epoch} loss {loss.item():.4f} accuracy {accuracy:.3f}")
+
+
+if __name__ == "__main__":
+    main()

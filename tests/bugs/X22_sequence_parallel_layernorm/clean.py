@@ -1,0 +1,85 @@
+"""Sequence-parallel training on two processes: each rank holds one half of every sequence."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+from torch import nn
+
+
+class TokenClassifier(nn.Module):
+    def __init__(self, width, classes):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.hidden = nn.Linear(width, width)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x):
+        return self.head(F.gelu(self.hidden(self.norm(x))))
+
+
+def reduce_gradients(model):
+    parameters = [*model.norm.parameters(), *model.hidden.parameters(), *model.head.parameters()]
+    for parameter in parameters:
+        dist.all_reduce(parameter.grad)
+
+
+def train(args):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    rank, world_size = dist.get_rank(), dist.get_world_size()
+    torch.manual_seed(args.seed)
+    model = TokenClassifier(16, 6)
+    optimizer = getattr(torch.optim, args.optimizer)(model.parameters(), lr=args.lr)
+    teacher = torch.randn(16, 6)
+    for step in range(args.steps):
+        sequence = torch.randn(args.batch_size, 20, 16)
+        labels = (sequence @ teacher).argmax(-1)
+        own, own_labels = sequence.chunk(world_size, dim=1)[rank], labels.chunk(world_size, dim=1)[rank]
+        loss = F.cross_entropy(model(own).flatten(0, 1), own_labels.flatten(), reduction="sum") / labels.numel()
+        optimizer.zero_grad()
+        loss.backward()
+        reduce_gradients(model)
+        optimizer.step()
+        if step % 10 == 9:
+            print(
+                f"rank {rank} step {step} loss {loss.item():.4f} layer norm {model.norm.weight.norm().item():.6f} "
+                f"head {model.head.weight.norm().item():.6f}"
+            )
+    dist.destroy_process_group()
+
+
+def worker(rank: int, world_size: int, port: int, args: argparse.Namespace) -> None:
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK=str(rank))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    train(args)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--lr", type=float, default=0.2)
+    parser.add_argument("--optimizer", default="SGD", help="a class of torch.optim")
+    args = parser.parse_args()
+    if "RANK" in os.environ:
+        train(args)
+    else:
+        mp.spawn(worker, args=(2, free_port(), args), nprocs=2)
+
+
+if __name__ == "__main__":
+    main()
