@@ -46,8 +46,8 @@ bench: $(INSTALLED) peer-venv ## costs, side by side with the peer; writes tests
 	PEER_PYTHON="$(PEER_PYTHON)" $(BIN)/python tests/benchmarks/infer_cost.py --write
 	$(BIN)/python tests/benchmarks/startup_cost.py --write
 
-bench-bugs: $(INSTALLED) ## real silent bugs and their clean twins
-	$(BIN)/python -m pytest tests/bugs -rA
+bench-bugs: $(INSTALLED) ## real silent bugs and their clean twins; writes tests/bugs/RESULTS.md
+	$(BIN)/python tests/bugs/bench.py --zoo pytorch --write
 
 peer-venv: $(PEER_PYTHON) ## install the peer that the benchmarks compare with
 
