@@ -86,6 +86,7 @@ class Exchange:
         self._packer = Packer(needs)
         self._sent: deque[str] = deque()
         self._sent_count = 0
+        self._generation = 0
         self._held: deque[Window] = deque()
         self._peers: dict[int, _Peer] = {}
         self._lost = False
@@ -107,19 +108,32 @@ class Exchange:
         return self._release(group)
 
     def finish(self, timeout_s: float = FINISH_S) -> list[Window]:
-        """The run has ended: wait a bounded time for the last steps, then give up what is missing."""
+        """The run, or the process group, ends: wait a bounded time for the last steps, then give up what is missing."""
         group = self._reachable()
-        if group is not None and group.rank != 0:
+        released = [] if group is None else self._last_ones(group, timeout_s)
+        released += self._release_all()
+        self._begin_anew()
+        return released
+
+    def _last_ones(self, group: Group, timeout_s: float) -> list[Window]:
+        if group.rank != 0:
             self._contained(lambda: self._publish(group, DONE))
-        if group is None or group.rank != 0:
-            return self._release_all()
+            return []
         deadline = time.monotonic() + timeout_s
         released = self._release(group)
         while self._held and not self._lost and time.monotonic() < deadline:
             self._contained(lambda: self._poll(group))
             released += self._release(group)
             time.sleep(POLL_S)
-        return [*released, *self._release_all()]
+        return released
+
+    def _begin_anew(self) -> None:
+        """A later process group may use the same store: its keys are others."""
+        self._generation += 1
+        self._packer.forget()
+        self._sent.clear()
+        self._sent_count = 0
+        self._peers.clear()
 
     def _reachable(self) -> Group | None:
         if self._lost:
@@ -140,10 +154,13 @@ class Exchange:
         if len(self._sent) >= MAX_OUTSTANDING and parcel != DONE:
             self._packer.forget()
             return
-        key = f"{group.rank}/{self._sent_count}"
+        key = self._key(group.rank, self._sent_count)
         group.store.set(key, parcel)
         self._sent.append(key)
         self._sent_count += 1
+
+    def _key(self, rank: int, number: int) -> str:
+        return f"{self._generation}/{rank}/{number}"
 
     def _poll(self, group: Group) -> None:
         for rank in range(1, group.world_size):
@@ -152,7 +169,7 @@ class Exchange:
                 self._peers[rank] = _Peer(Unpacker(peer))
         late = len(self._held) > 2
         while waiting := {rank: peer for rank, peer in self._peers.items() if not peer.done}:
-            keys = {rank: f"{rank}/{peer.received}" for rank, peer in waiting.items()}
+            keys = {rank: self._key(rank, peer.received) for rank, peer in waiting.items()}
             if group.store.check(list(keys.values())):
                 present: Iterable[int] = keys
             elif late and len(keys) > 1:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from traincheck.events import Process
 from traincheck.findings import CheckResult
-from traincheck.invariant import Invariant
 from traincheck.launch import Launch, read_launch
-from traincheck.plan import OpenSink, Plan, Sink
+from traincheck.plan import Plan, Sink
 
 LAUNCHED: Final = ("traincheck-collect", "traincheck-check")
 """The names of sessions that a command of ours began."""
@@ -20,14 +18,38 @@ LAUNCHED: Final = ("traincheck-collect", "traincheck-check")
 
 def start(launch_path: str) -> None:
     """Record this process until it exits, as the launch says. Called with torch just imported."""
-    from traincheck.record import Session
-
     launch = read_launch(Path(launch_path))
-    faults: list[str] = []
-    plan, open_sink = _collecting(launch) if launch.mode == "collect" else _checking(launch, lambda: faults)
-    session = Session(plan, open_sink, project=project(), name=f"traincheck-{launch.mode}")
-    faults = session.faults
-    session.start()
+    if launch.mode == "collect":
+        _collect(launch)
+    else:
+        _check(launch)
+
+
+def _collect(launch: Launch) -> None:
+    from traincheck.record import Session
+    from traincheck.trace import Writer
+
+    def open_sink(process: Process) -> Sink:
+        return Writer(Path(launch.directory), process)
+
+    Session(Plan(modules=launch.modules), open_sink, project=project(), name=LAUNCHED[0]).start()
+
+
+def _check(launch: Launch) -> None:
+    from traincheck.invariant_file import load_invariants
+    from traincheck.verdicts import write_verdict
+    from traincheck.watching import Watch
+
+    # The file lists what a pack ranks in the order of its ranks, which the format itself does not hold.
+    invariants = [
+        replace(invariant, priority=place) if invariant.curation else invariant
+        for place, invariant in enumerate(load_invariants(Path(launch.invariants)))
+    ]
+
+    def save(process: Process, result: CheckResult, finished: bool) -> None:
+        write_verdict(Path(launch.directory), process, result, finished=finished)
+
+    Watch(invariants, name=LAUNCHED[1], overhead=None, save=save, project=project()).start()
 
 
 def project() -> Path:
@@ -39,35 +61,3 @@ def project() -> Path:
     script = Path(main).resolve()
     installed = script.is_relative_to(Path(sys.prefix).resolve())
     return here if installed or script.is_relative_to(here) else script.parent
-
-
-def _collecting(launch: Launch) -> tuple[Plan, OpenSink]:
-    from traincheck.trace import Writer
-
-    def open_sink(process: Process) -> Sink:
-        return Writer(Path(launch.directory), process)
-
-    return Plan(modules=launch.modules), open_sink
-
-
-def _checking(launch: Launch, faults: Callable[[], Sequence[str]]) -> tuple[Plan, OpenSink]:
-    from traincheck.check import Checker
-    from traincheck.invariant_file import load_invariants
-    from traincheck.live import LiveSink
-    from traincheck.reaction import Reaction
-    from traincheck.verdicts import write_verdict
-
-    # The file lists what a pack ranks in the order of its ranks, which the format itself does not hold.
-    invariants: list[Invariant] = [
-        replace(invariant, priority=place) if invariant.curation else invariant
-        for place, invariant in enumerate(load_invariants(Path(launch.invariants)))
-    ]
-
-    def open_sink(process: Process) -> Sink:
-        def save(result: CheckResult, finished: bool) -> None:
-            noted = replace(result, notes=(*result.notes, *faults()))
-            write_verdict(Path(launch.directory), process, noted, finished=finished)
-
-        return LiveSink(process, invariants, Reaction("warn"), save)
-
-    return Plan(needs=Checker(invariants).plan_needs), open_sink

@@ -68,6 +68,11 @@ class LiveSink:
         if time.monotonic() - self._saved_s >= SAVE_EVERY_S:
             self._save_now(finished=False)
 
+    def settle(self) -> None:
+        """The process group is about to end: bring together what the ranks have of the last steps."""
+        if not self._closed and os.getpid() == self._owner:
+            self._judge(self._exchange.finish())
+
     def close(self) -> None:
         """Judge what is left. May be called twice."""
         if self._closed or os.getpid() != self._owner:
@@ -89,7 +94,7 @@ class LiveSink:
         result = self._checker.result()
         notes = result.notes
         if self._exchange.skipped:
-            notes += (f"{self._exchange.skipped} steps could not be compared across ranks in time",)
+            notes += (f"The ranks could not be compared at {self._exchange.skipped} of the steps.",)
         return replace(result, notes=notes)
 
     def _judge(self, windows: Sequence[Window]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from traincheck.causes import Causes
 from traincheck.events import Process
 from traincheck.findings import CheckResult, Finding
 from traincheck.invariant import Invariant
@@ -57,11 +58,12 @@ def merged(results: Sequence[CheckResult], invariants: Iterable[Invariant]) -> C
         for result in results
         for invariant in _with_state(result, state)
     }
+    known = {invariant.id: invariant for invariant in invariants}
     by_state: dict[str, list[Invariant]] = {state: [] for state in TELLING}
-    for invariant in invariants:
+    for invariant in known.values():
         by_state[states.get(invariant.id, "not_exercised")].append(invariant)
     return CheckResult(
-        findings=_told_once(finding for result in results for finding in result.findings),
+        findings=_told_once((finding for result in results for finding in result.findings), known),
         held=tuple(by_state["held"]),
         violated=tuple(by_state["violated"]),
         not_exercised=tuple(by_state["not_exercised"]),
@@ -84,32 +86,27 @@ def _with_state(result: CheckResult, state: str) -> tuple[Invariant, ...]:
             return result.not_exercised
 
 
-def _told_once(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    by_cause: dict[str, list[Finding]] = {}
-    for finding in sorted(findings, key=lambda finding: (finding.step, finding.rank)):
-        by_cause.setdefault(_cause(finding), []).append(finding)
-    return tuple(_of_several_ranks(same) for same in by_cause.values())
+def _told_once(findings: Iterable[Finding], invariants: Mapping[str, Invariant]) -> tuple[Finding, ...]:
+    """The violations of all processes, grouped by cause as if one checker had seen them all."""
+    causes = Causes()
+    told = list(findings)
+    violations = [violation for finding in told for violation in finding.violations]
+    for violation in sorted(violations, key=lambda violation: (violation.step, violation.rank)):
+        # What came from a file lacks the rank of the invariant in its pack.
+        known = invariants.get(violation.invariant.id, violation.invariant)
+        causes.add(replace(violation, invariant=known))
+    return tuple(_of_all_processes(finding, told) for finding in causes.findings())
 
 
-def _cause(finding: Finding) -> str:
-    return finding.violations[0].invariant.id if finding.violations else finding.code
-
-
-def _of_several_ranks(findings: Sequence[Finding]) -> Finding:
-    first = findings[0]
-    ranks = sorted({finding.rank for finding in findings})
-    if len(findings) == 1:
-        return first
-    violations = {
-        violation.invariant.id: violation for finding in reversed(findings) for violation in finding.violations
-    }
-    own = {violation.invariant.id for violation in first.violations}
-    others = tuple(violation for key, violation in violations.items() if key not in own)
-    also = f" It shows on ranks {', '.join(map(str, ranks))}." if len(ranks) > 1 else ""
+def _of_all_processes(finding: Finding, told: Sequence[Finding]) -> Finding:
+    """``finding`` with the steps and ranks at which any process saw one of its violations."""
+    own = {violation.invariant.id for violation in finding.violations}
+    parts = [part for part in told if own & {violation.invariant.id for violation in part.violations}]
+    ranks = sorted({part.rank for part in parts})
+    shows = f" It shows on ranks {', '.join(map(str, ranks))}." if len(ranks) > 1 else ""
     return replace(
-        first,
-        message=f"{first.message}{also}",
-        last_step=max(finding.last_step for finding in findings),
-        steps=max(finding.steps for finding in findings),
-        violations=first.violations + others,
+        finding,
+        message=f"{finding.message}{shows}",
+        last_step=max(part.last_step for part in parts),
+        steps=max(part.steps for part in parts),
     )

@@ -5,16 +5,21 @@ from __future__ import annotations
 import atexit
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final, TypeAlias
+
+from torch.nn import Module
+from torch.optim import Optimizer
 
 from traincheck.check import Checker
+from traincheck.departure import before_group_ends
 from traincheck.events import Process
 from traincheck.findings import CheckResult, Finding
 from traincheck.governed import Governed
+from traincheck.invariant import Invariant
 from traincheck.launched import LAUNCHED
 from traincheck.live import LiveSink
 from traincheck.plan import Interruption, Plan, Sink
@@ -24,11 +29,8 @@ from traincheck.record.process import describe_process
 from traincheck.report.verdict import headline, verdict
 from traincheck.selection import Sources, gather
 
-if TYPE_CHECKING:
-    from torch.nn import Module
-    from torch.optim import Optimizer
-
 LOGGER: Final = logging.getLogger("traincheck")
+Save: TypeAlias = Callable[[Process, CheckResult, bool], None]
 DEFAULT_OVERHEAD: Final = 0.02
 
 
@@ -59,14 +61,25 @@ def watch(
     versions = describe_process("pytorch").versions
     loaded = gather(zoo, invariants, select=select, ignore=ignore, versions=versions)
     caller = sys._getframe(1)
-    name = f"the watch started at {caller.f_code.co_filename}:{caller.f_lineno}"
-    watched = Watch(loaded.invariants, Reaction(on_violation), name, overhead, report, loaded.notes)
+    watched = Watch(
+        loaded.invariants,
+        name=f"the watch started at {caller.f_code.co_filename}:{caller.f_lineno}",
+        overhead=overhead,
+        on_violation=on_violation,
+        report=report,
+        notes=loaded.notes,
+    )
     if first is not None:
         LOGGER.warning("TrainCheck: %s runs this program and does the watching; watch() adds nothing", first.name)
     else:
-        given = [item for item in (model, optimizer, *more) if item is not None]
-        watched.start(given)
+        watched.start([_watchable(item) for item in (model, optimizer, *more) if item is not None])
     return watched
+
+
+def _watchable(item: object) -> Module | Optimizer:
+    if isinstance(item, (Module, Optimizer)):
+        return item
+    raise ValueError(f"cannot watch a {type(item).__name__}: expected torch modules and optimizers")
 
 
 class Watch:
@@ -74,29 +87,32 @@ class Watch:
 
     def __init__(
         self,
-        invariants: Sequence[Any],
-        reaction: Reaction,
+        invariants: Sequence[Invariant],
+        *,
         name: str,
         overhead: float | None,
-        report: str | Path | None,
-        notes: Sequence[str],
+        on_violation: OnViolation = "warn",
+        report: str | Path | None = None,
+        notes: Sequence[str] = (),
+        save: Save | None = None,
+        project: Path | None = None,
     ) -> None:
         self._invariants = invariants
-        self._reaction = reaction
+        self._reaction = Reaction(on_violation)
         self._report = None if report is None else Path(report)
         self._notes = tuple(notes)
-        self._process = Process()
+        self._save = save
         self._sink: LiveSink | None = None
-        plan = Plan(needs=Checker(invariants).plan_needs)
-        self._session = Session(plan, self._open_sink, name=name)
-        self._session.decide = Governed(overhead, lambda: self._session.boundary.spent_ns)
         self._running = False
+        self._session = Session(Plan(needs=Checker(invariants).plan_needs), self._open_sink, project=project, name=name)
+        self._session.decide = Governed(overhead, lambda: self._session.boundary.spent_ns)
 
-    def start(self, given: Sequence[Module | Optimizer]) -> None:
-        """Begin to record."""
+    def start(self, given: Sequence[Module | Optimizer] = ()) -> None:
+        """Begin to record. ``given`` are models and optimizers that exist already."""
         self._running = True
         self._session.start()
         self._session.watch(*given)
+        before_group_ends(self._session, self._settle)
         atexit.register(self._close_at_exit)
 
     def close(self) -> None:
@@ -107,8 +123,10 @@ class Watch:
         atexit.unregister(self._close_at_exit)
         self._session.close()
         result = self.result
-        level = logging.WARNING if verdict(result) == "not checked" else logging.INFO
-        LOGGER.log(level, "TrainCheck: %s", headline(result))
+        if self._save is None:
+            # Whoever saves the verdict of this process tells it together with those of the others.
+            level = logging.WARNING if verdict(result) == "not checked" else logging.INFO
+            LOGGER.log(level, "TrainCheck: %s", headline(result))
         if self._report is not None:
             from traincheck.report.html import write_report
 
@@ -125,7 +143,7 @@ class Watch:
     def result(self) -> CheckResult:
         """The verdict so far."""
         result = Checker(self._invariants).result() if self._sink is None else self._sink.result
-        return replace(result, notes=(*self._notes, *result.notes, *self._session.faults))
+        return self._noted(result)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -145,9 +163,19 @@ class Watch:
                 raise
 
     def _open_sink(self, process: Process) -> Sink:
-        self._process = process
-        self._sink = LiveSink(process, self._invariants, self._reaction, lambda result, finished: None)
+        def save(result: CheckResult, finished: bool) -> None:
+            if self._save is not None:
+                self._save(process, self._noted(result), finished)
+
+        self._sink = LiveSink(process, self._invariants, self._reaction, save)
         return self._sink
+
+    def _noted(self, result: CheckResult) -> CheckResult:
+        return replace(result, notes=(*self._notes, *result.notes, *self._session.faults))
+
+    def _settle(self) -> None:
+        if self._sink is not None:
+            self._sink.settle()
 
     def _close_at_exit(self) -> None:
         try:

@@ -156,6 +156,18 @@ def test_a_rank_that_is_done_is_not_waited_for() -> None:
     assert time.monotonic() - began < 1
 
 
+def test_a_second_process_group_begins_anew() -> None:
+    first, second = ranks(FakeStore())
+    for step in range(4):
+        second.submit(window(1, step))
+        first.submit(window(0, step))
+        if step == 1:
+            second.finish()
+            first.finish()
+
+    assert 0 == first.skipped
+
+
 def test_a_lost_store_ends_the_exchange_and_nothing_else() -> None:
     store = FakeStore()
     first, second = ranks(store)
@@ -175,7 +187,7 @@ def test_without_a_process_group_windows_pass_through() -> None:
 def test_what_is_not_a_parcel_ends_the_exchange() -> None:
     store = FakeStore()
     first, _ = ranks(store)
-    store.values["1/0"] = b"what is this"
+    store.values["0/1/0"] = b"what is this"
 
     released = first.submit(window(0, 0)) + first.submit(window(0, 1)) + first.finish()
 

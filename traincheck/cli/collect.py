@@ -82,20 +82,19 @@ def _summary(output: Path) -> str:
     parts = part_paths(output)
     steps = max(map(_steps, parts))
     size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
-    account = f"{_count(steps, 'step')} of {_count(len(parts), 'process')} in {output} ({_size(size)})"
-    return f"recorded {account}" if steps else f"recorded no whole training step: {account}"
+    return f"recorded {_count(steps, 'step')} of {_count(len(parts), 'process')} in {output} ({_size(size)})"
 
 
 def _steps(part: Path) -> int:
     """How many steps a part holds, from the one column that tells; reading the records would take far longer."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     steps = 0
     # A killed process leaves the beginning of a batch behind.
     with suppress(pa.ArrowInvalid, OSError), pa.OSFile(str(part), "rb") as file:
         for batch in pa.ipc.open_stream(file):
-            told = batch.column("recorded")
-            steps += len(told) - told.null_count
+            steps = max(steps, pc.max(batch.column("step")).as_py() + 1)
     return steps
 
 
