@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -144,7 +145,15 @@ def _record(runs: Sequence[Recipe], folder: Path, scratch: Path) -> list[Path]:
 
 def _record_one(recipe: Recipe, folder: Path, trace: Path) -> None:
     command = [*COLLECT, "-o", str(trace), "--", sys.executable, recipe.recipe, *recipe.args]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
     told = " ".join([recipe.recipe, *recipe.args])
     if done.returncode:
         last = " | ".join(done.stderr.strip().splitlines()[-LINES_OF_A_FAILURE:])
