@@ -135,10 +135,9 @@ dist.destroy_process_group()
     assert [2] == [len(run) for run in trace.runs]
 
 
-@pytest.mark.parametrize("method", ["spawn", "fork"])
-def test_children_that_train_are_recorded(project: Path, method: str) -> None:
+def test_children_that_train_are_recorded(project: Path) -> None:
     (project / "train.py").write_text(
-        f"""
+        """
 import multiprocessing
 from training import train
 
@@ -146,18 +145,18 @@ def work():
     list(train(steps=4))
 
 if __name__ == "__main__":
-    context = multiprocessing.get_context("{method}")
-    child = context.Process(target=work)
-    child.start()
-    child.join()
-    assert child.exitcode == 0
+    for method in ("spawn", "fork"):
+        child = multiprocessing.get_context(method).Process(target=work)
+        child.start()
+        child.join()
+        assert child.exitcode == 0
 """
     )
 
     ran = collect(project, "--", "python", "train.py")
 
     assert 0 == ran.returncode, ran.stderr
-    assert [4] == list(steps(open_trace(project / "t")).values())
+    assert [4, 4] == list(steps(open_trace(project / "t")).values())
 
 
 def test_a_killed_run_leaves_a_readable_trace_and_its_status(project: Path) -> None:
