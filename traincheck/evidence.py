@@ -41,12 +41,15 @@ class Tally:
     passing_steps: int = 0
     """Steps with a passing example: the independent observations."""
     failing_steps: int = 0
+    own_steps: int = 0
+    """Passing steps of which this was the first context: over contexts they add up without counting a step twice."""
 
     def add(self, other: Tally) -> None:
         self.passing += other.passing
         self.failing += other.failing
         self.passing_steps += other.passing_steps
         self.failing_steps += other.failing_steps
+        self.own_steps += other.own_steps
 
 
 @dataclass(slots=True)
@@ -154,6 +157,7 @@ class Gatherer:
 
     def _count(self, relation: Relation[Any], subject: Any, case: Case, window: Window, memory: Memory) -> None:
         seen: set[tuple[Fields, bool]] = set()
+        passed = False
         for example in relation.examples(subject, window, memory):
             tally = case.contexts.get(example.context)
             if tally is None:
@@ -161,6 +165,8 @@ class Gatherer:
             new_step = (example.context, example.held) not in seen
             seen.add((example.context, example.held))
             if example.held:
+                tally.own_steps += not passed
+                passed = True
                 tally.passing += example.count
                 tally.passing_steps += new_step
             else:

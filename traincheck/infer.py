@@ -130,7 +130,7 @@ def _judge(hypothesis: Hypothesis, case: Case) -> Invariant | Dropped:
         return drop("there was never an occasion to see whether it holds")
     if case.given_up:
         return drop("it was seen in too many different circumstances to compare them")
-    passing = [context for context, tally in case.contexts.items() if tally.passing]
+    passing = {context: tally.passing_steps for context, tally in case.contexts.items() if tally.passing}
     failing = [context for context, tally in case.contexts.items() if tally.failing]
     if not passing:
         return drop(f"it never held; {_where(case)}")
@@ -170,8 +170,9 @@ def _within(condition: Precondition, contexts: Mapping[Fields, Tally]) -> dict[F
 
 
 def _steps(tallies: Iterable[Tally]) -> int:
-    """Independent observations: contexts may share steps, so the fullest one counts."""
-    return max((tally.passing_steps for tally in tallies), default=0)
+    """Independent observations. Contexts may share steps: what is surely distinct counts."""
+    known = list(tallies)
+    return max(sum(tally.own_steps for tally in known), max((tally.passing_steps for tally in known), default=0))
 
 
 def _confidence(steps: int) -> float:

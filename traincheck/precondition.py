@@ -15,8 +15,12 @@ from traincheck.values import Fields, Value, identity, same
 
 Test: TypeAlias = Literal["constant", "consistent", "unequal", "exist"]
 
-MAX_CONJUNCTIONS: Final = 4
+Context: TypeAlias = "Mapping[str, Value]"
+
+MAX_CONJUNCTIONS: Final = 3
 """A disjunction of more parts than this describes the runs, not a law."""
+NEGLIGIBLE: Final = 0.1
+"""The share of passing weight that may stay uncovered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,6 @@ PHRASES: Final[dict[str, tuple[str, str]]] = {
     "distributed": ("several processes train", "one process trains"),
     "loss_scaling": ("the loss is scaled", "the loss is not scaled"),
     "training": ("the model is in training mode", "the model is in evaluation mode"),
-    "layer_training": ("the layer is in training mode", "the layer is in evaluation mode"),
     "trainable": ("the parameter is trainable", "the parameter is frozen"),
     "own": ("this optimizer holds the parameter", "this optimizer does not hold the parameter"),
     "in_optimizer": ("an optimizer holds the parameter", "no optimizer holds the parameter"),
@@ -62,7 +65,8 @@ PHRASES: Final[dict[str, tuple[str, str]]] = {
     "model_in_optimizer": ("the optimizer trains this model", "the optimizer does not train this model"),
     "low_precision": ("precision is low", "precision is full"),
     "empty": ("the tensor is empty", "the tensor is not empty"),
-    "normalisation": ("the layer normalises", "the layer does not normalise"),
+    "some_gradient": ("some of its parameters have a gradient", "none of its parameters has a gradient"),
+    "some_lr": ("their learning rate is not negligible", "their learning rate is negligible"),
     "loaded_between": ("weights were loaded in between", "no weights were loaded in between"),
     "moves_by_habit": ("it always moves in between", "it does not usually move in between"),
     "has_dropout": ("there is dropout", "there is no dropout"),
@@ -115,20 +119,21 @@ class Precondition:
 ALWAYS: Final = Precondition()
 
 
-def find(passing: Sequence[Fields], failing: Sequence[Fields]) -> Precondition | None:
-    """The weakest precondition found that holds on passing contexts and on none of the failing ones.
+def find(passing: Mapping[Fields, int], failing: Sequence[Fields]) -> Precondition | None:
+    """The weakest precondition found that holds on passing contexts, which have weights, and on no failing one.
 
-    A conjunction over all passing contexts comes first. Where none separates, they are covered by up to
-    :data:`MAX_CONJUNCTIONS` of them. Passing contexts that also fail are given up. ``None`` when nothing separates.
+    A conjunction over all passing contexts comes first. Where none separates, a few conjunctions cover most of their
+    weight: what is left over is too rare to describe, and the invariant does not apply there. Passing contexts that
+    also fail are given up. ``None`` when nothing separates.
     """
     refuted = set(failing)
-    kept = [dict(context) for context in passing if context not in refuted]
+    kept = [(dict(context), weight) for context, weight in passing.items() if context not in refuted]
     failures = [dict(context) for context in refuted]
     if not kept:
         return None
     if not failures:
         return ALWAYS
-    whole = _separate(_common(kept), failures)
+    whole = _separate(_common([context for context, _ in kept]), failures)
     if whole is not None:
         return Precondition((whole,))
     return _split(kept, failures)
@@ -142,12 +147,9 @@ def _common(contexts: Sequence[Mapping[str, Value]]) -> list[Clause]:
 def _clauses(context: Mapping[str, Value]) -> Iterable[Clause]:
     for name, value in context.items():
         records = value if isinstance(value, tuple) else (value,)
-        if records:
-            yield Clause(name, "constant", records[0])
-        if len(records) > 1:
-            yield Clause(name, "consistent")
-            yield Clause(name, "unequal")
-        yield Clause(name, "exist")
+        about_one = (Clause(name, "constant", records[0]), Clause(name, "exist")) if records else ()
+        about_several = (Clause(name, "consistent"), Clause(name, "unequal")) if len(records) > 1 else ()
+        yield from (clause for clause in (*about_one, *about_several) if clause.holds(context))
 
 
 def _separate(candidates: Sequence[Clause], failures: Sequence[Mapping[str, Value]]) -> Conjunction | None:
@@ -167,20 +169,24 @@ def _separate(candidates: Sequence[Clause], failures: Sequence[Mapping[str, Valu
     return tuple(sorted(chosen, key=lambda clause: (clause.field, clause.test)))
 
 
-def _split(passing: Sequence[Mapping[str, Value]], failures: Sequence[Mapping[str, Value]]) -> Precondition | None:
-    """Several conjunctions: grow each from one uncovered passing context, keeping what it needs to exclude failures."""
+def _split(passing: Sequence[tuple[Context, int]], failures: Sequence[Context]) -> Precondition | None:
+    """Several conjunctions: each grown from one uncovered passing context, the one that covers most weight first."""
+    total = sum(weight for _, weight in passing)
     conjunctions: list[Conjunction] = []
     uncovered = list(passing)
-    while uncovered and len(conjunctions) < MAX_CONJUNCTIONS:
-        candidates = [
-            conjunction for seed in uncovered if (conjunction := _separate(list(_clauses(seed)), failures)) is not None
-        ]
+    while sum(weight for _, weight in uncovered) > total * NEGLIGIBLE and len(conjunctions) < MAX_CONJUNCTIONS:
+        grown = (_separate(list(_clauses(seed)), failures) for seed, _ in uncovered)
+        candidates = [conjunction for conjunction in grown if conjunction is not None]
         if not candidates:
-            return None
-        best = max(candidates, key=lambda conjunction: sum(_covers(conjunction, context) for context in uncovered))
+            break
+        best = max(candidates, key=lambda conjunction: _weight(conjunction, uncovered))
         conjunctions.append(best)
-        uncovered = [context for context in uncovered if not _covers(best, context)]
-    return Precondition(tuple(sorted(conjunctions, key=str))) if not uncovered else None
+        uncovered = [item for item in uncovered if not _covers(best, item[0])]
+    return Precondition(tuple(sorted(conjunctions, key=str))) if conjunctions else None
+
+
+def _weight(conjunction: Conjunction, contexts: Sequence[tuple[Context, int]]) -> int:
+    return sum(weight for context, weight in contexts if _covers(conjunction, context))
 
 
 def _covers(conjunction: Conjunction, context: Mapping[str, Value]) -> bool:

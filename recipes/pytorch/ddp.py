@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
 import tempfile
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 from data import split_digits
+from processes import run
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import StepLR
@@ -72,20 +71,6 @@ def train(args: argparse.Namespace) -> None:
     dist.destroy_process_group()
 
 
-def worker(rank: int, world_size: int, port: int, args: argparse.Namespace) -> None:
-    os.environ.update(
-        RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK=str(rank),
-        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
-    )  # fmt: skip
-    train(args)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
@@ -93,12 +78,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32, help="per process")
     parser.add_argument("--lr", type=float, default=0.05)
     parser.add_argument("--output", type=Path, default=Path(tempfile.gettempdir()), help="where the checkpoint goes")
-    args = parser.parse_args()
-
-    if "RANK" in os.environ:
-        train(args)
-    else:
-        mp.spawn(worker, args=(2, free_port(), args), nprocs=2)
+    run(train, parser.parse_args())
 
 
 if __name__ == "__main__":

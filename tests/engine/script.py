@@ -70,9 +70,7 @@ class Script:
         seq = next(self._seq)
         yield seq
         api = f"torch.{role}"
-        self.records.append(
-            Call(seq, next(self._seq), -1, role, api, subject, self.context, args, out or {})
-        )
+        self.records.append(Call(seq, next(self._seq), -1, role, api, subject, self.context, args, out or {}))
 
     def look(self, call: int, point: str, kind: str) -> None:
         """A snapshot at the border of a call."""
@@ -96,7 +94,9 @@ class Script:
     ) -> None:
         """One training step of the usual kind, with the faults asked for."""
         size = 8
-        with self.call(DATA_NEXT, "DataLoader", {"hash": batch or next(self._contents), "size": size}, index=self.steps):
+        with self.call(
+            DATA_NEXT, "DataLoader", {"hash": batch or next(self._contents), "size": size}, index=self.steps
+        ):
             pass
         if zero_grad:
             with self.call(ZERO_GRAD, "SGD", set_to_none=True) as call:

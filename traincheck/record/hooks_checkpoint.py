@@ -147,15 +147,16 @@ def _clean(name: str) -> str:
 def _compare_saved(saved: Any, trees: list[Tree]) -> dict[str, Value]:
     """How the saved tensors compare with the model that they most resemble."""
     out: dict[str, Value] = {"tensors": sum(1 for _ in tensors_in(saved)), "matches": ""}
-    best: tuple[int, str, dict[str, Any], dict[str, Tensor]] = (0, "", {}, {})
+    best: tuple[tuple[int, int], str, dict[str, Any], dict[str, Tensor]] = ((0, 0), "", {}, {})
     for given in _mappings(saved, _DEPTH):
         for tree in trees:
             live = _live(tree.root)
             names = _aligned(given, live)
             overlap = len(names.keys() & live.keys())
-            if overlap > best[0] and 2 * overlap >= min(len(names), len(live)):
-                best = (overlap, tree.label, names, live)
-    if not best[0]:
+            likeness = (overlap, _aliased(names, live))
+            if likeness > best[0] and 2 * overlap >= min(len(names), len(live)):
+                best = (likeness, tree.label, names, live)
+    if not best[1]:
         return out
     _, label, names, live = best
     kept = {_memory(live[name]) for name in names if name in live}

@@ -14,7 +14,6 @@ from traincheck.vocabulary import (
     ATTENTION,
     BACKWARD,
     COLLECTIVE,
-    DATA_ITER,
     DATA_NEXT,
     DROPOUT,
     FORWARD,
@@ -45,7 +44,7 @@ TABLE: Final[tuple[tuple[str, str, tuple[How, ...], str], ...]] = (
     (LOSS, "reduction", ("steady",), ""),
     (LOSS, "input_size", ("equal",), "target_size"),
     (DATA_NEXT, "hash", ("distinct", "distinct on ranks"), ""),
-    (DATA_ITER, "first_hash", ("distinct",), ""),
+    (DATA_NEXT, "first hash", ("distinct",), ""),
     (GRAD_CLIP, "max_norm", ("steady", "same on ranks"), ""),
     (GRAD_CLIP, "tensors", ("steady", "same on ranks"), ""),
     (BACKWARD, "finite", ("true",), ""),
@@ -89,7 +88,7 @@ class APIArg:
                     yield Argument(key, argument, "same on ranks")
 
     def needs(self, subject: Argument) -> Needs:
-        return Needs(frozenset({subject.call, DATA_NEXT} if subject.argument == "first_hash" else {subject.call}))
+        return Needs(frozenset({subject.call}))
 
     def examples(self, subject: Argument, window: Window, memory: Memory) -> Iterable[Example]:
         if subject.how.endswith("ranks"):
@@ -100,7 +99,7 @@ class APIArg:
 
     def describe(self, subject: Argument) -> str:
         argument, call = subject.argument.replace("_", " "), one(subject.call)
-        if subject.argument == "first_hash":
+        if subject.argument == "first hash":
             return "the first batch of a pass over the data differs from the first batch of the pass before"
         what = {
             "true": "is true",
@@ -151,14 +150,11 @@ def _here(subject: Argument, window: Window) -> Iterator[Example]:
 def _over_time(subject: Argument, window: Window, memory: Memory) -> Iterator[Example]:
     last: dict[tuple[Value, ...], Value] = memory.state
     for call in window.named(subject.call):
-        value = (
-            _first_hash(window, call)
-            if subject.argument == "first_hash"
-            else call.args.get(subject.argument, call.out.get(subject.argument))
-        )
+        value = _value(call, subject.argument)
         if value is None:
             continue
-        key = (call.subject or call.api, call.api, call.context.stage, call.args.get("recompute"))
+        circumstance = (call.context.stage, call.context.grad_enabled, call.args.get("recompute"))
+        key = (call.subject or call.api, call.api, *circumstance)
         before = last.get(key)
         if len(last) < MAX_SUBJECTS or key in last:
             last[key] = value
@@ -171,12 +167,11 @@ def _over_time(subject: Argument, window: Window, memory: Memory) -> Iterator[Ex
             yield _example(value != before, _context(window, call), call, "something new", "exactly the same again")
 
 
-def _first_hash(window: Window, begin: Call) -> Value:
-    """The first batch that a pass over the data gave, when it was fetched in the same step."""
-    for call in window.named(DATA_NEXT):
-        if call.seq > begin.seq and call.subject == begin.subject:
-            return call.out.get("hash") if call.args.get("index") == 0 else None
-    return None
+def _value(call: Call, argument: str) -> Value:
+    """The argument, or output, of that name. The *first hash* is the content of the first batch of a pass."""
+    if argument == "first hash":
+        return call.out.get("hash") if call.args.get("index") == 0 else None
+    return call.args.get(argument, call.out.get(argument))
 
 
 def _across_ranks(subject: Argument, window: Window) -> Iterator[Example]:
@@ -204,8 +199,8 @@ def _across_ranks(subject: Argument, window: Window) -> Iterator[Example]:
 
 
 def _values(subject: Argument, window: Window) -> list[Value]:
-    calls = (call for call in window.named(subject.call) if call.context.stage == "train")
-    values = (call.args.get(subject.argument, call.out.get(subject.argument)) for call in calls)
+    calls = (call for call in window.named(subject.call) if circumstances.of_whole_group(window, call))
+    values = (_value(call, subject.argument) for call in calls)
     return [value for value in values if value is not None]
 
 

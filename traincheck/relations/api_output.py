@@ -57,6 +57,9 @@ TABLE: Final[tuple[tuple[str, str, Form, str], ...]] = (
 )
 """``(role, output, form, argument)``. ``any``: not ``none``."""
 
+PLAIN_PRODUCTS: Final = ("matmul", "__matmul__", "bmm", "mm", "addmm", "einsum")
+"""Products without weights of a layer: programs do these in full precision on purpose (rotary embeddings)."""
+
 TOLERANCE: Final = 1.001
 """How far a clipped norm may lie above its bound through rounding."""
 
@@ -99,12 +102,14 @@ class APIOutput:
             value = call.out.get(subject.output, call.args.get(subject.output))
             if value is None or call.error or call.args.get("skipped"):
                 continue
+            if subject.form == "autocast dtype" and call.api.endswith(PLAIN_PRODUCTS):
+                continue
             region = _region(window, call) if subject.form == "autocast dtype" else None
             judged = _judge(subject, call, value, region)
             if judged is None:
                 continue
             held, expected = judged
-            context = _context(subject, window, call, region)
+            context = _context(subject, window, call)
             if held:
                 yield Example(True, circumstances.frozen(context))
             else:
@@ -187,10 +192,10 @@ def _region(window: Window, call: Call) -> str | None:
     return None
 
 
-def _context(subject: Output, window: Window, call: Call, region: str | None) -> dict[str, Value]:
+def _context(subject: Output, window: Window, call: Call) -> dict[str, Value]:
     context = circumstances.of_call(window, call)
-    if subject.form == "autocast dtype":
-        del context["autocast"]  # whether it is still on at this place is the question, not a circumstance
+    if subject.output == "dtype" and subject.form == "equals":
+        context["autocast"] = call.context.autocast != ""
     for name in ("training", "strict", "recompute", "closure", "input_dtype", "kind_of_weights"):
         if name in call.args:
             context[name] = call.args[name]
@@ -229,5 +234,6 @@ def _across_ranks(subject: Output, window: Window) -> Iterator[Example]:
 
 
 def _outputs(subject: Output, window: Window) -> list[Value]:
-    values = (call.out.get(subject.output) for call in window.named(subject.call) if call.context.stage == "train")
+    calls = (call for call in window.named(subject.call) if circumstances.of_whole_group(window, call))
+    values = (call.out.get(subject.output) for call in calls)
     return [value for value in values if value is not None]

@@ -140,7 +140,6 @@ def _between(subject: Order, window: Window, memory: Memory) -> Iterator[Example
             continue
         if armed:
             context = circumstances.of_call(window, call)
-            context["closure"] = call.args.get("closure")
             context["shuffled"] = call.args.get("shuffled")
             if seen:
                 yield Example(True, circumstances.frozen(context))

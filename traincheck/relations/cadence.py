@@ -108,7 +108,6 @@ class Cadence:
             )
             context = circumstances.of_call(window, call)
             context["pass_ended"] = ended or memory.state.get("ended", False)
-            context["closure"] = call.args.get("closure")
             expected = (
                 f"{before} per {subject.per}, as before"
                 if subject.how == "steady"

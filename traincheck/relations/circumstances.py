@@ -8,13 +8,16 @@ from traincheck.events import Call, Snapshot
 from traincheck.values import Fields, Value, fields
 from traincheck.vocabulary import (
     AFTER,
+    ATTENTION,
     BEFORE,
     DATA_ITER,
     DATA_NEXT,
+    DROPOUT,
     FORWARD,
     GRAD,
     LOSS,
     LR,
+    MATMUL,
     MODULE_FORWARD,
     OPTIMIZER_STEP,
     PARAM,
@@ -29,17 +32,17 @@ TINY_LR: Final = 1e-7
 
 
 def of_call(window: Window, call: Call) -> dict[str, Value]:
-    """What surrounds a call."""
-    return {
-        "stage": call.context.stage,
-        "grad_enabled": call.context.grad_enabled,
-        "autocast": call.context.autocast != "",
-        "distributed": window.process.world_size > 1,
-        "loss_scaling": bool(window.named(SCALER_STEP)),
-    }
+    """What surrounds a call. For roles that an evaluation plays too, whether it is one."""
+    context: dict[str, Value] = {"loss_scaling": bool(window.named(SCALER_STEP))}
+    if call.role in EVALUATED:
+        context["stage"] = call.context.stage
+        context["grad_enabled"] = call.context.grad_enabled
+    if "closure" in call.args:
+        context["closure"] = call.args["closure"]
+    return context
 
 
-EVALUATED: Final = frozenset({DATA_ITER, DATA_NEXT, FORWARD, LOSS, MODULE_FORWARD})
+EVALUATED: Final = frozenset({DATA_ITER, DATA_NEXT, FORWARD, LOSS, MODULE_FORWARD, DROPOUT, ATTENTION, MATMUL})
 """Roles that an evaluation plays too."""
 
 
@@ -48,6 +51,13 @@ def of_training(call: Call) -> bool:
     if call.error or call.args.get("in_init"):
         return False
     return call.role not in EVALUATED or call.context.stage in ("train", "init")
+
+
+def of_whole_group(window: Window, call: Call) -> bool:
+    """Whether a training call concerns all ranks: sub-groups may do different things."""
+    return call.context.stage == "train" and call.args.get("group_size", window.process.world_size) == (
+        window.process.world_size
+    )
 
 
 def frozen(values: dict[str, Value]) -> Fields:

@@ -56,7 +56,7 @@ class Consistent:
 
     def examples(self, subject: Equal, window: Window, memory: Memory) -> Iterable[Example]:
         if subject.across == "ranks":
-            return _across_ranks(subject.kind, window)
+            return _across_ranks(subject.kind, window, memory)
         if subject.across == "steps":
             return _across_steps(window, memory)
         return _across_names(window, memory)
@@ -69,17 +69,19 @@ class Consistent:
         return "parameters that share one tensor under several names stay one tensor"
 
 
-def _across_ranks(kind: str, window: Window) -> Iterator[Example]:
+def _across_ranks(kind: str, window: Window, memory: Memory) -> Iterator[Example]:
     if len(window.peers) < 2:
         return
     held_by_rank = {peer.process.rank: _at_steps(peer, kind) for peer in window.peers}
     names = dict.fromkeys(name for held in held_by_rank.values() for name in held)
+    equal_models = _equal_at_start(held_by_rank, memory)
     groups: dict[tuple[Fields, bool], list[str]] = {}
     for name in names:
         values = [held[name] for held in held_by_rank.values() if name in held]
         if len(values) < 2:
             continue
-        groups.setdefault((_shared_context(window, name), len(set(values)) == 1), []).append(name)
+        context = _shared_context(window, name, _model(name) in equal_models)
+        groups.setdefault((context, len(set(values)) == 1), []).append(name)
     for (context, equal), members in groups.items():
         if equal:
             yield Example(True, context, count=len(members))
@@ -98,14 +100,33 @@ def _at_steps(window: Window, kind: str) -> dict[str, int | float | None]:
     return found
 
 
-def _shared_context(window: Window, name: str) -> Fields:
-    variables = [peer.variables.get(name) for peer in window.peers]
+def _model(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _equal_at_start(held_by_rank: Mapping[int, Mapping[str, int | float | None]], memory: Memory) -> set[str]:
+    """The models all of whose variables were equal on all ranks when ranks were first compared."""
+    seen: dict[str, bool] = memory.state.setdefault("equal at start", {})
+    names = [set(held) for held in held_by_rank.values()]
+    first: dict[str, bool] = {}
+    for name in set.intersection(*names):
+        model = _model(name)
+        if model not in seen:
+            same = len({held[name] for held in held_by_rank.values()}) == 1
+            first[model] = first.get(model, True) and same
+    seen.update(first)
+    return {model for model, equal in seen.items() if equal}
+
+
+def _shared_context(window: Window, name: str, equal_at_start: bool) -> Fields:
+    """Where nobody says how a variable is placed, a model that starts equal on all ranks counts as replicated."""
+    variables = [variable for peer in window.peers if (variable := peer.variables.get(name)) is not None]
+    placements = {variable.placement for variable in variables}
+    placement = "sharded" if "sharded" in placements else "replicated" if placements == {"replicated"} else "local"
+    if placement == "local" and equal_at_start:
+        placement = "local but equal at start"
     return circumstances.frozen(
-        {
-            "placement": tuple(variable.placement if variable else "local" for variable in variables),
-            "trainable": tuple(variable.trainable if variable else None for variable in variables),
-            "in_optimizer": all(variable is None or variable.optimizer != "" for variable in variables),
-        }
+        {"placement": placement, "trainable": any(variable.trainable for variable in variables)}
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
@@ -124,7 +124,9 @@ class EventContain:
         if subject.child.startswith(CLEAR):
             return f"after {outer}, each of the {PLURAL[kind]} it works on is absent or zero"
         if subject.child.startswith(REUSE):
-            return f"{outer} never adds to gradients that an optimizer step has already applied"
+            return (
+                f"{outer} never adds to gradients that an optimizer step applied before and the next one applies again"
+            )
         inner = f"an active {kind}" if subject.child.startswith(ACTIVE) else one(subject.child)
         return f"{outer} {'never contains' if subject.how == 'never' else 'contains'} {inner}"
 
@@ -187,10 +189,10 @@ def _changes(subject: Contain, window: Window, call: Call) -> Iterator[Example]:
     if subject.how == "some":
         yield _some(window, call, changed, contexts, kind)
         return
-    base = {} if contexts else _call_context(window, call)
+    shared = circumstances.frozen(_call_context(window, call))
     by_context: dict[tuple[Fields, bool], list[str]] = {}
     for name, moved in changed.items():
-        context = contexts.get(name) or _variable_context(window, name, base)
+        context = contexts.get(name) or shared
         by_context.setdefault((context, moved), []).append(name)
     for (context, moved), names in by_context.items():
         held = moved == (subject.how == "every")
@@ -203,34 +205,47 @@ def _changes(subject: Contain, window: Window, call: Call) -> Iterator[Example]:
 
 
 def _reused(window: Window, memory: Memory) -> Iterator[Example]:
-    """A gradient that is, before a backward pass, what an optimizer step applied, and that the pass then adds to."""
-    applied: dict[str, int | float | None] = memory.state if window.follows else {}
+    """An optimizer step that applies gradients to which a backward pass was added after they had been applied before.
+
+    A gradient that another model's backward pass adds to and that is cleared before its own (a GAN) is no such case.
+    """
+    applied: dict[str, int | float | None] = memory.state.get("applied", {}) if window.follows else {}
+    stale: set[str] = memory.state.get("stale", set()) if window.follows else set()
     for call in sorted(window.named(BACKWARD) + window.named(OPTIMIZER_STEP), key=lambda call: call.end):
-        if call.role == OPTIMIZER_STEP:
-            snapshot = window.snapshot(call, AFTER, GRAD)
-            applied.update(_present(snapshot) if snapshot and not call.args.get("skipped") else {})
+        if call.role == BACKWARD:
+            before, changed = window.snapshot(call, BEFORE, GRAD), window.changes(call, GRAD)
+            if before is not None and changed is not None:
+                present = _present(before)
+                touched = {name for name, moved in changed.items() if moved}
+                stale = {name for name in stale if name in present or name not in touched}
+                stale |= {name for name in touched & present.keys() if present[name] == applied.get(name)}
             continue
-        before, changed = window.snapshot(call, BEFORE, GRAD), window.changes(call, GRAD)
-        if before is None or changed is None or not applied:
+        after = window.snapshot(call, AFTER, GRAD)
+        if after is None or call.args.get("skipped"):
             continue
-        present = _present(before)
-        stale = tuple(name for name in present if changed.get(name) and present[name] == applied.get(name))
-        reached = [name for name, moved in changed.items() if moved and name in applied]
-        applied = {name: content for name, content in applied.items() if not changed.get(name)}
-        context = circumstances.frozen(circumstances.of_call(window, call))
-        if stale:
-            yield Example(
-                False,
-                context,
-                stale,
-                "gradients of this step alone: cleared after the optimizer step that applied them",
-                f"{len(stale)} gradients still held what the last optimizer step applied, and were added to",
-                call.api,
-                len(stale),
-            )
-        elif reached:
-            yield Example(True, context, count=len(reached))
-    memory.state = applied
+        held = _present(after)
+        yield from _applied_again(window, call, held, stale, applied)
+        applied = {**applied, **held}
+    memory.state.update(applied=applied, stale=stale)
+
+
+def _applied_again(
+    window: Window, step: Call, held: Mapping[str, object], stale: set[str], applied: Mapping[str, object]
+) -> Iterator[Example]:
+    context = circumstances.frozen(circumstances.of_call(window, step))
+    names = tuple(name for name in held if name in stale)
+    if names:
+        yield Example(
+            False,
+            context,
+            names,
+            "gradients of this step alone: cleared after the optimizer step that applied them",
+            f"{len(names)} gradients still held what the last optimizer step applied, were added to and applied again",
+            step.api,
+            len(names),
+        )
+    elif any(name in applied for name in held):
+        yield Example(True, context, count=len(held))
 
 
 def _present(snapshot: Snapshot) -> dict[str, int | float | None]:
@@ -248,8 +263,8 @@ def _some(window: Window, call: Call, changed: dict[str, bool], contexts: dict[s
     if contexts:
         own = {name: moved for name, moved in changed.items() if dict(contexts.get(name, ())).get("own")}
         live = [dict(contexts[name]) for name in own]
-        context["gradient"] = any(fields["gradient"] == "normal" for fields in live)
-        context["lr"] = any(fields["gradient"] == "normal" and fields["lr"] == "normal" for fields in live)
+        context["some_gradient"] = any(fields["gradient"] == "normal" for fields in live)
+        context["some_lr"] = any(fields["gradient"] == "normal" and fields["lr"] == "normal" for fields in live)
         context["low_precision"] = any(fields["low_precision"] for fields in live)
     if any(own.values()):
         return Example(True, circumstances.frozen(context))
@@ -267,11 +282,3 @@ def _call_context(window: Window, call: Call) -> dict[str, Value]:
     context = circumstances.of_call(window, call)
     context["training"] = call.args.get("training")
     return context
-
-
-def _variable_context(window: Window, name: str, base: dict[str, Value]) -> Fields:
-    variable = window.variables.get(name)
-    context = dict(base)
-    context["layer_training"] = variable.training if variable else None
-    context["normalisation"] = bool(variable and "Norm" in variable.module)
-    return circumstances.frozen(context)
