@@ -6,6 +6,7 @@ import copy
 import io
 import pickle
 import random
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -203,7 +204,7 @@ def test_everything_is_put_back(record) -> None:
     assert clip_grad_norm_ is here
     assert active() is None
     assert not torch.nn.modules.module._global_forward_hooks
-    assert not torch.optim.optimizer._global_optimizer_pre_hooks
+    assert not sys.modules["torch.optim.optimizer"]._global_optimizer_pre_hooks
 
 
 class _Refusing:

@@ -27,9 +27,9 @@ class OpenCall:
     thread: int
     time_ns: int
     started_ns: int
-    recorded: bool
-    """False once it has been given out, or when the step in which it began is left out."""
     out: dict[str, Value] = field(default_factory=dict)
+    recorded: bool = True
+    """False once it has been given out."""
 
     def record(self, end: int, error: str = "") -> Call:
         """The call as it is stored; ``end == -1`` while it is open."""
@@ -80,9 +80,7 @@ class Calls:
         """The next position in the order of everything recorded by this process."""
         return next(self._numbers)
 
-    def open(
-        self, role: str, api: str, subject: str, context: Context, args: Mapping[str, Value], recorded: bool
-    ) -> OpenCall:
+    def open(self, role: str, api: str, subject: str, context: Context, args: Mapping[str, Value]) -> OpenCall:
         """Begin a call in this thread."""
         thread = self.thread
         stack = thread.stack
@@ -97,7 +95,6 @@ class Calls:
             thread.index,
             time.time_ns(),
             time.perf_counter_ns(),
-            recorded,
         )
         stack.append(call)
         return call

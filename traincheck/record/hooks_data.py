@@ -73,9 +73,7 @@ class DataHooks:
         if closes and more:
             session.end_window()
             closes = False
-        described: dict[str, Value] = {"index": source.index, "epoch": source.epoch, **source.facts}
-        call = session.open(DATA_NEXT, "torch.utils.data.DataLoader.__next__", source.loader, described)
-        return _Fetch(call, source, closes)
+        return _Fetch(self._opened(source), source, closes)
 
     def next_ends(
         self, fetch: _Fetch | None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, error: Any
@@ -93,22 +91,29 @@ class DataHooks:
         session, source, call = self._session, fetch.source, fetch.call
         moment, training = session.moment(), self._training(source)
         if fetch.closes:
-            call = self._reopened(call)
+            call = self._reopened(fetch)
         source.index += 1
         session.steps.fetched(source.loader, training, moment)
         if call is not None and call.recorded:
             call.context = session.context()
-            call.out = {"hash": batch_fingerprint(batch), "size": size(first_tensor(batch))}
+            call.out = {
+                "hash": session.boundary.run("batches", batch_fingerprint, batch),
+                "size": size(first_tensor(batch)),
+            }
         return call
 
-    def _reopened(self, call: OpenCall | None) -> OpenCall | None:
+    def _reopened(self, fetch: _Fetch) -> OpenCall | None:
         """The fetch of a loader without a length proved to begin a step: it belongs to the step that begins."""
         session = self._session
-        if call is not None:
-            call.recorded = False
-            session.finish(call)
+        if fetch.call is not None:
+            fetch.call.recorded = False
+            session.finish(fetch.call)
         session.end_window()
-        return None if call is None else session.open(call.role, call.api, call.subject, call.args)
+        return self._opened(fetch.source)
+
+    def _opened(self, source: _Pass) -> OpenCall | None:
+        described: dict[str, Value] = {"index": source.index, "epoch": source.epoch, **source.facts}
+        return self._session.open(DATA_NEXT, "torch.utils.data.DataLoader.__next__", source.loader, described)
 
     def _training(self, source: _Pass) -> bool:
         session = self._session

@@ -74,7 +74,7 @@ class ForwardHooks:
         if call is None:
             return _Pass(None)
         if call.recorded:
-            call.args["inputs"] = batch_fingerprint(inputs)
+            call.args["inputs"] = session.boundary.run("inputs", batch_fingerprint, inputs)
         tree = models.tree(inner)
         session.snapshots.buffers(call, BEFORE, tree)
         return _Pass(call, tree)

@@ -68,6 +68,7 @@ class Session:
         self._framework = framework
         self._project = project
         self._step_source = step_source
+        self._wanted: dict[str, bool] = {}
         self._contexts: dict[tuple[str, int, bool, str], Context] = {}
         self._undo: list[Callable[[], None]] = []
         self._closed = False
@@ -81,7 +82,7 @@ class Session:
         self.steps = Steps()
         self.output = Output(self._open_sink, self._framework, self.boundary)
         self.calls = Calls(self.output.emit)
-        self.snapshots = Snapshots(self.plan, self.models, self.calls, self.output.emit)
+        self.snapshots = Snapshots(self.plan, self.models, self.calls, self.output.emit, self.boundary)
         self.table = Table(self.models)
         self.loaders = Labels()
         self._stage: list[str] = []
@@ -156,9 +157,11 @@ class Session:
 
     def wants(self, key: str) -> bool:
         """Whether calls of this role, or functions without one, are recorded."""
-        if self.plan.wants_call(key):
-            return True
-        return self.plan.needs is not None and any(place[0] == key for place in self.plan.needs.snapshots)
+        found = self._wanted.get(key)
+        if found is None:
+            places = () if self.plan.needs is None else self.plan.needs.snapshots
+            found = self._wanted[key] = self.plan.wants_call(key) or any(place[0] == key for place in places)
+        return found
 
     def moment(self) -> Moment:
         """What holds now."""
@@ -184,10 +187,10 @@ class Session:
         return self._stage[-1] if self._stage else None
 
     def open(self, role: str, api: str, subject: str, args: Mapping[str, Value] | None = None) -> OpenCall | None:
-        """Begin a call, if its role is wanted."""
-        if not self.wants(role or api):
+        """Begin a call, if its role is wanted and the step is not left out."""
+        if not self.recording or not self.wants(role or api):
             return None
-        return self.calls.open(role, api, subject, self.context(), args or {}, self.recording)
+        return self.calls.open(role, api, subject, self.context(), args or {})
 
     def finish(self, call: OpenCall | None, error: BaseException | None = None) -> None:
         """End a call."""
@@ -211,6 +214,9 @@ class Session:
         if not self.recording or (self._described and not again and not self.models.stale):
             return
         self._described = True
+        self.boundary.run("variables", self._describe)
+
+    def _describe(self) -> None:
         self.models.refresh()
         variables = self.table.changed()
         if variables is not None:
@@ -220,7 +226,12 @@ class Session:
         """Close the window of this step and begin the next."""
         self.describe()
         self.calls.emit_open()
-        self.output.emit(StepEnd(self.calls.next_seq(), self.step, self.recording))
+        try:
+            self.output.emit(StepEnd(self.calls.next_seq(), self.step, self.recording))
+        finally:
+            self._begin_window()
+
+    def _begin_window(self) -> None:
         self.step += 1
         self.steps.window_closed()
         self.functions.window_closed()

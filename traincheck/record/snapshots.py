@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from traincheck.events import Record, Snapshot
 from traincheck.plan import Plan
+from traincheck.record.boundary import Boundary
 from traincheck.record.calls import Calls, OpenCall
 from traincheck.record.fingerprints import fingerprints, norms
 from traincheck.record.models import Models, Owned, Tree
@@ -25,11 +26,14 @@ from traincheck.vocabulary import BUFFER, GRAD, LR, OPTIMIZER_STATE, PARAM, RNG
 class Snapshots:
     """Takes snapshots, and gives them to ``emit``."""
 
-    def __init__(self, plan: Plan, models: Models, calls: Calls, emit: Callable[[Record], None]) -> None:
+    def __init__(
+        self, plan: Plan, models: Models, calls: Calls, emit: Callable[[Record], None], boundary: Boundary
+    ) -> None:
         self._plan = plan
         self._models = models
         self._calls = calls
         self._emit = emit
+        self._boundary = boundary
 
     def wanted(self, call: OpenCall | None, point: str, kind: str) -> bool:
         """Whether variables of ``kind`` are looked at there."""
@@ -38,12 +42,14 @@ class Snapshots:
     def params(self, call: OpenCall | None, point: str, owned: Callable[[], Sequence[Owned]]) -> None:
         """Content of parameters."""
         if call is not None and self.wanted(call, point, PARAM):
-            self._take(call, point, PARAM, owned())
+            self._boundary.run(f"snapshots of {PARAM}", self._take, call, point, PARAM, owned)
 
     def grads(self, call: OpenCall | None, point: str, owned: Callable[[], Sequence[Owned]]) -> None:
         """Content and L2 norm of the gradients of parameters."""
-        if call is None or not self.wanted(call, point, GRAD):
-            return
+        if call is not None and self.wanted(call, point, GRAD):
+            self._boundary.run(f"snapshots of {GRAD}", self._grads, call, point, owned)
+
+    def _grads(self, call: OpenCall, point: str, owned: Callable[[], Sequence[Owned]]) -> None:
         found = _unique(owned())
         tensors = [item.tensor.grad for item in found]
         self._put(call, point, GRAD, [item.name for item in found], fingerprints(tensors), norms(tensors))
@@ -51,12 +57,14 @@ class Snapshots:
     def buffers(self, call: OpenCall | None, point: str, tree: Tree | None) -> None:
         """Content of a model's buffers."""
         if call is not None and tree is not None and tree.buffers and self.wanted(call, point, BUFFER):
-            self._take(call, point, BUFFER, tree.buffers)
+            self._boundary.run(f"snapshots of {BUFFER}", self._take, call, point, BUFFER, lambda: tree.buffers)
 
     def optimizer_state(self, call: OpenCall | None, point: str, optimizer: Optimizer) -> None:
         """Content of what an optimizer keeps for each parameter."""
-        if call is None or not self.wanted(call, point, OPTIMIZER_STATE):
-            return
+        if call is not None and self.wanted(call, point, OPTIMIZER_STATE):
+            self._boundary.run(f"snapshots of {OPTIMIZER_STATE}", self._optimizer_state, call, point, optimizer)
+
+    def _optimizer_state(self, call: OpenCall, point: str, optimizer: Optimizer) -> None:
         entries = [
             (f"{owned.name}/{key}", value)
             for owned in _unique(self._models.held_by(optimizer))
@@ -82,8 +90,8 @@ class Snapshots:
             states = generator_states()
             self._put(call, point, RNG, list(states), list(states.values()))
 
-    def _take(self, call: OpenCall, point: str, kind: str, owned: Sequence[Owned]) -> None:
-        found = _unique(owned)
+    def _take(self, call: OpenCall, point: str, kind: str, owned: Callable[[], Sequence[Owned]]) -> None:
+        found = _unique(owned())
         self._put(call, point, kind, [item.name for item in found], fingerprints([item.tensor for item in found]))
 
     def _put(

@@ -40,7 +40,7 @@ class Table:
         for tree in self._models.trees:
             replicated = self._models.wrapper(tree.root) == "DistributedDataParallel" and _world_size() > 1
             rows += [_row(owned, PARAM, holders, first, replicated) for owned in tree.params]
-            rows += [_row(owned, BUFFER, holders, first, replicated) for owned in tree.buffers]
+            rows += [_row(owned, BUFFER, holders, first, False) for owned in tree.buffers]
         known = {row[0] for row in rows}
         for owned in self._models.params():
             if owned.module is None and owned.name not in known:
@@ -70,7 +70,7 @@ def _row(
     return (
         owned.name,
         kind,
-        tuple(tensor.shape),
+        () if torch.nn.parameter.is_lazy(tensor) else tuple(tensor.shape),
         str(tensor.dtype).removeprefix("torch."),
         tensor.requires_grad,
         optimizer,
@@ -86,7 +86,12 @@ def _row(
 def _storage(tensor: Tensor) -> tuple[Any, ...]:
     """Equal for two tensors that show the same memory."""
     plain = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout is torch.strided
-    if plain and tensor.device.type != "meta" and tensor.numel():
+    if (
+        plain
+        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+        and tensor.device.type != "meta"
+        and tensor.numel()
+    ):
         return (tensor.data_ptr(), tensor.device, tuple(tensor.shape), tensor.stride())
     return (id(tensor),)
 
