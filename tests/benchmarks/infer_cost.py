@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def main() -> None:
                 peers, peer_found = measure_peer(scratch, steps)
                 costs += [peers.cpu_s, peers.peak_mb, peer_found, f"{peers.cpu_s / ours.cpu_s:.0f}x"]
             rows.append([f"{steps} steps", *costs, *[None] * (7 - len(costs))])
+            print("measured:", *rows[-1], file=sys.stderr, flush=True)
         if args.events:
             ours, found, steps = measure_long(scratch, scratch / f"ours{args.steps[-1]}", args.events)
             label = f"{args.events:,} events ({steps:,} steps)"
