@@ -105,13 +105,16 @@ def zoo_build(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The pack, such as pytorch.")],
     recipes: Annotated[Path, typer.Option(metavar="DIR", help="Where the recipes are.")] = Path("recipes"),
     zoo: Annotated[Path, typer.Option(metavar="DIR", help="Where the packs are.")] = Path("invariants_zoo"),
+    traces: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep the traces here, and record only those that are missing.")
+    ] = None,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; compare with the pack that is there.")] = False,
     candidates: Annotated[
         bool, typer.Option("--candidates", help="List what was inferred and is not curated yet.")
     ] = False,
 ) -> None:
     """Run the recipes of a pack, infer from them, and write what people have curated."""
-    build = _build(name, recipes / name, zoo / name)
+    build = _build(name, recipes / name, zoo / name, traces)
     failed = _told(build.not_inferred)
     if candidates:
         print("\n".join(_candidate(invariant) for invariant in build.candidates))
@@ -122,7 +125,7 @@ def zoo_build(
     raise typer.Exit(1 if failed else 0)
 
 
-def _build(name: str, recipes_folder: Path, zoo_folder: Path) -> Build:
+def _build(name: str, recipes_folder: Path, zoo_folder: Path, kept: Path | None) -> Build:
     path = recipes_folder / RECIPES_NAME
     data = parse(read_text(path), str(path))
     check_header(data, str(path), kind=RECIPES_KIND, version=SCHEMA_VERSION)
@@ -130,16 +133,17 @@ def _build(name: str, recipes_folder: Path, zoo_folder: Path) -> Build:
     folder = zoo_folder / recipes.pack_version
     entries = read_curation(folder) if (folder / CURATION_NAME).exists() else []
     with tempfile.TemporaryDirectory(prefix="traincheck-zoo-") as scratch:
-        traces = _record(recipes.runs, recipes_folder.resolve(), Path(scratch))
+        traces = _record(recipes.runs, recipes_folder.resolve(), (kept or Path(scratch)).resolve())
         inference = infer(traces, jobs=RUNS_AT_A_TIME)
     print(f"{name}: inferred {len(inference.invariants)} invariants from {len(traces)} runs")
     return Build(folder, inference, entries, recipes)
 
 
-def _record(runs: Sequence[Recipe], folder: Path, scratch: Path) -> list[Path]:
-    traces = [scratch / f"{number:02d}-{Path(run.recipe).stem}" for number, run in enumerate(runs)]
+def _record(runs: Sequence[Recipe], folder: Path, into: Path) -> list[Path]:
+    traces = [into / f"{number:02d}-{Path(run.recipe).stem}" for number, run in enumerate(runs)]
+    missing = [(run, trace) for run, trace in zip(runs, traces, strict=True) if not trace.exists()]
     with ThreadPoolExecutor(RUNS_AT_A_TIME) as pool:
-        list(pool.map(lambda job: _record_one(job[0], folder, job[1]), zip(runs, traces, strict=True)))
+        list(pool.map(lambda job: _record_one(job[0], folder, job[1]), missing))
     return traces
 
 

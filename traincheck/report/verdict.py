@@ -96,7 +96,7 @@ def consequences(finding: Finding) -> tuple[str, ...]:
 def _consequence(violation: Violation) -> str:
     invariant = violation.invariant
     name = f"{invariant.code} {invariant.title}" if invariant.curation else invariant.title
-    return f"{name} (step {violation.step}, rank {violation.rank})"
+    return f"{name.rstrip('.')} (step {violation.step}, rank {violation.rank})"
 
 
 def explained(result: CheckResult) -> str:
