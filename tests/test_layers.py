@@ -21,7 +21,7 @@ ROOMS = (
     *("governor", "governed", "record"),
     *("prune", "infer", "causes", "check"),
     *("report", "verdicts"),
-    *("reaction", "live", "launch", "launched", "watching", "bootstrap"),
+    *("reaction", "live", "launch", "departure", "watching", "launched", "bootstrap"),
     *("cli", "integrations"),
     "zoo_build",
 )
@@ -30,8 +30,8 @@ ROOMS = (
 APART = ({"trace", "relations"}, {"cli", "integrations"})
 """Rooms side by side: neither imports the other."""
 
-NEED_TORCH = {"record", "watching", "integrations"}
-START_RECORDING = {"launched", "watching", "bootstrap", "cli", "integrations", "zoo_build", ""}
+NEED_TORCH = {"record", "departure", "watching", "integrations"}
+START_RECORDING = {"departure", "launched", "watching", "bootstrap", "cli", "integrations", "zoo_build", ""}
 """Rooms that may import those that need torch; the ones that do not need it themselves do so when a function runs."""
 
 

@@ -5,15 +5,11 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 from traincheck.events import Process
 from traincheck.findings import CheckResult
-from traincheck.launch import Launch, read_launch
+from traincheck.launch import LAUNCHED, Launch, read_launch
 from traincheck.plan import Plan, Sink
-
-LAUNCHED: Final = ("traincheck-collect", "traincheck-check")
-"""The names of sessions that a command of ours began."""
 
 
 def start(launch_path: str) -> None:
@@ -32,7 +28,7 @@ def _collect(launch: Launch) -> None:
     def open_sink(process: Process) -> Sink:
         return Writer(Path(launch.directory), process)
 
-    Session(Plan(modules=launch.modules), open_sink, project=project(), name=LAUNCHED[0]).start()
+    Session(Plan(modules=launch.modules), open_sink, project=project(), name=LAUNCHED["collect"]).start()
 
 
 def _check(launch: Launch) -> None:
@@ -49,7 +45,7 @@ def _check(launch: Launch) -> None:
     def save(process: Process, result: CheckResult, finished: bool) -> None:
         write_verdict(Path(launch.directory), process, result, finished=finished)
 
-    Watch(invariants, name=LAUNCHED[1], overhead=None, save=save, project=project()).start()
+    Watch(invariants, name=LAUNCHED["check"], overhead=None, save=save, project=project()).start()
 
 
 def project() -> Path:

@@ -20,7 +20,7 @@ from traincheck.events import Process
 from traincheck.findings import CheckResult, Finding
 from traincheck.governed import Governed
 from traincheck.invariant import Invariant
-from traincheck.launched import LAUNCHED
+from traincheck.launch import LAUNCHED
 from traincheck.live import LiveSink
 from traincheck.plan import Interruption, Plan, Sink
 from traincheck.reaction import OnViolation, Reaction, told
@@ -56,7 +56,7 @@ def watch(
     :class:`traincheck.errors.UserError` for packs and files that cannot be read.
     """
     first = active()
-    if first is not None and first.name not in LAUNCHED:
+    if first is not None and first.name not in LAUNCHED.values():
         raise ValueError(f"{first.name} is active in this process already; close it before you watch again")
     versions = describe_process("pytorch").versions
     loaded = gather(zoo, invariants, select=select, ignore=ignore, versions=versions)

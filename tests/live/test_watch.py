@@ -102,9 +102,12 @@ def test_raise_at_the_last_step_comes_at_the_end_of_the_with() -> None:
 
 
 def test_the_error_of_the_program_is_not_replaced_by_ours() -> None:
-    with pytest.raises(ZeroDivisionError), watch(on_violation="raise"):
+    def train_and_fail() -> None:
         train(overwrite_at_step_3, steps=5)
-        _ = 1 / 0
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), watch(on_violation="raise"):
+        train_and_fail()
 
 
 def test_stop_is_a_wish_that_the_loop_can_read() -> None:
