@@ -255,3 +255,44 @@ def test_a_step_that_is_left_out(tmp_path: Path) -> None:
     assert [True, False, True] == [record.recorded for record in records if isinstance(record, StepEnd)]
     assert [0, 2, 3] == [window.step for window in windows(Process(), records)]
     assert any(isinstance(record, VariableTable) for record in records)
+
+
+def test_a_step_that_raised_does_not_hide_the_next(record) -> None:
+    class Unsteady(torch.optim.SGD):
+        steps = 0
+
+        def step(self, closure=None):  # torch's hooks run for this and for the inherited one
+            self.steps += 1
+            if self.steps == 1:
+                raise RuntimeError("out of memory")
+            return super().step(closure)
+
+    def program() -> None:
+        model = Net()
+        optimizer = Unsteady(model.parameters(), lr=0.1)
+        for _ in range(3):
+            model(torch.randn(4, 4)).sum().backward()
+            try:
+                optimizer.step()
+            except RuntimeError:
+                optimizer.zero_grad()
+
+    steps = record(program).calls("optimizer.step")
+
+    assert ["Exception", "", ""] == [step.error for step in steps]
+
+
+def test_transforms_fake_tensors_and_traces_are_left_alone(record) -> None:
+    def program() -> None:
+        model = Net().eval()
+        weights = dict(model.named_parameters())
+
+        def loss(given: dict[str, torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
+            return torch.func.functional_call(model, given, (inputs,)).sum()
+
+        torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(weights, torch.randn(5, 3, 4))
+        with torch._subclasses.FakeTensorMode():
+            Net()(torch.randn(2, 4)).sum().backward()
+        torch.fx.symbolic_trace(model)(torch.randn(2, 4)).sum().backward()
+
+    record(program)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 
 import torch
 import xxhash
@@ -39,7 +39,7 @@ _INT_OF_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 @contextmanager
 def unseen() -> Iterator[None]:
     """No autograd, no autocast, and none of the program's function or dispatch modes see what happens inside."""
-    with torch._C.DisableTorchFunction(), _without_dispatch_modes():
+    with torch._C.DisableTorchFunction(), _outside_transforms():
         grad_enabled = torch.is_grad_enabled()
         torch._C._set_grad_enabled(False)
         try:
@@ -48,12 +48,19 @@ def unseen() -> Iterator[None]:
             torch._C._set_grad_enabled(grad_enabled)
 
 
-def _without_dispatch_modes() -> AbstractContextManager[object]:
-    if not torch._C._len_torch_dispatch_stack():
-        return nullcontext()
-    from torch.utils._python_dispatch import _disable_current_modes
+@contextmanager
+def _outside_transforms() -> Iterator[None]:
+    """Without the dispatch modes and function transforms (``vmap``, ``grad``) that are active."""
+    with ExitStack() as stack:
+        if torch._C._functorch.peek_interpreter_stack() is not None:
+            from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 
-    return _disable_current_modes()
+            stack.enter_context(temporarily_clear_interpreter_stack())
+        if torch._C._len_torch_dispatch_stack():
+            from torch.utils._python_dispatch import _disable_current_modes
+
+            stack.enter_context(_disable_current_modes())
+        yield
 
 
 def fingerprints(tensors: Sequence[Tensor | None]) -> list[int | None]:
@@ -65,7 +72,7 @@ def fingerprints(tensors: Sequence[Tensor | None]) -> list[int | None]:
         for position, tensor in enumerate(tensors):
             if tensor is None or known.setdefault(id(tensor), position) != position:
                 continue
-            if type(tensor) in _PLAIN and tensor.layout is torch.strided and tensor.device == _CPU:
+            if _is_ordinary(tensor):
                 found[position] = _host_digest(tensor)
             else:
                 found[position] = _other_digest(tensor, position, waiting)
@@ -123,6 +130,18 @@ def tensors_in(value: object, depth: int = 5) -> Iterator[Tensor]:
 def first_tensor(value: object) -> Tensor | None:
     """The first tensor in a nested value."""
     return next(tensors_in(value), None)
+
+
+def number(tensor: Tensor) -> float | None:
+    """The value of a tensor of one element; ``None`` when it has no content."""
+    with unseen():
+        local = _local(tensor)
+        return None if local is None else float(local.detach().item())
+
+
+def _is_ordinary(tensor: Tensor) -> bool:
+    plain = type(tensor) in _PLAIN and tensor.layout is torch.strided and tensor.device == _CPU
+    return plain and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 
 def _host_digest(tensor: Tensor) -> int | None:

@@ -12,7 +12,7 @@ from torch.nn import Module
 
 from traincheck.record.arguments import dtype_name, qualified, size
 from traincheck.record.calls import OpenCall
-from traincheck.record.fingerprints import batch_fingerprint, first_tensor, tensors_in
+from traincheck.record.fingerprints import batch_fingerprint, first_tensor, number, tensors_in
 from traincheck.record.models import Tree, innermost
 from traincheck.record.patching import Hook
 from traincheck.values import Value
@@ -199,5 +199,5 @@ def _loss(tensors: Any) -> dict[str, Value]:
     loss = tensors[0] if isinstance(tensors, (list, tuple)) and len(tensors) == 1 else tensors
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         return {"loss": None, "finite": None}
-    value = float(loss.detach().item())
-    return {"loss": value, "finite": math.isfinite(value)}
+    value = number(loss)
+    return {"loss": value, "finite": None if value is None else math.isfinite(value)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 from traincheck.record.arguments import argument, qualified
 from traincheck.record.calls import OpenCall
-from traincheck.record.fingerprints import norms
+from traincheck.record.fingerprints import norms, number
 from traincheck.record.models import Owned, innermost
 from traincheck.record.patching import Arguments, Hook
 from traincheck.values import Value
@@ -49,7 +50,7 @@ class StepHooks:
 
     def _begins(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         session, running = self._session, self._session.calls.thread.optimizers
-        running[:] = [step for step in running if _is_running(step.optimizer)]
+        self._drop_stale(running, optimizer)
         outer = any(step.optimizer == id(optimizer) for step in running)
         step = _Step(id(optimizer), None)
         running.append(step)
@@ -64,13 +65,26 @@ class StepHooks:
         rates = [float(group.get("lr", 0.0)) for group in optimizer.param_groups]
         described: dict[str, Value] = {"closure": closure, "lr": max(rates, default=0.0)}
         found_inf = getattr(optimizer, "found_inf", None)
-        if isinstance(found_inf, Tensor) and found_inf.item():
+        if isinstance(found_inf, Tensor) and number(found_inf):
             described["skipped"] = True
         call = step.call = session.open(OPTIMIZER_STEP, f"{qualified(type(optimizer))}.step", label, described)
         session.snapshots.params(call, BEFORE, lambda: self._params(optimizer, call))
         session.snapshots.rates(call, BEFORE, optimizer)
         session.snapshots.grads(call, BEFORE, lambda: session.models.held_by(optimizer))
         session.snapshots.optimizer_state(call, BEFORE, optimizer)
+
+    def _drop_stale(self, running: list[Any], optimizer: Optimizer) -> None:
+        """A step that raised never told that it ended: it has no frame on this thread's stack any more."""
+        if not running:
+            return
+        left = _running_steps()
+        left[id(optimizer)] -= 1  # the one that begins now
+        for step in list(running):
+            left[step.optimizer] -= 1
+            if left[step.optimizer] < 0:
+                running.remove(step)
+                if step.call is not None:
+                    self._session.calls.close(step.call, "Exception")
 
     def _ends(self, optimizer: Optimizer) -> None:
         session, running = self._session, self._session.calls.thread.optimizers
@@ -187,7 +201,7 @@ class ClipHooks:
         call, grads = begun or (None, [])
         if call is not None and call.recorded and error is None:
             if isinstance(result, Tensor):
-                call.out["total_norm"] = float(result.detach())
+                call.out["total_norm"] = number(result)
             call.out["after_norm"] = sum((norm or 0.0) ** 2 for norm in norms(grads)) ** 0.5
         self._session.finish(call, error)
 
@@ -235,14 +249,15 @@ def _parameters(parameters: Any) -> Iterable[Tensor]:
     return [parameters] if isinstance(parameters, Tensor) else parameters
 
 
-def _is_running(optimizer: int) -> bool:
-    """Whether a step of that optimizer is on this thread's stack: one that raised never told that it ended."""
+def _running_steps() -> Counter[int]:
+    """For each optimizer, how many of torch's step wrappers run in this thread."""
+    found: Counter[int] = Counter()
     frame: types.FrameType | None = sys._getframe(1)
     while frame is not None:
-        if frame.f_code.co_filename == _STEP_FILE and id(frame.f_locals.get("self")) == optimizer:
-            return True
+        if frame.f_code.co_filename == _STEP_FILE and frame.f_code.co_name == "wrapper":
+            found[id(frame.f_locals.get("self"))] += 1
         frame = frame.f_back
-    return False
+    return found
 
 
 _STEP_FILE = Optimizer.profile_hook_step.__code__.co_filename

@@ -44,10 +44,10 @@ class Gate:
 def around(original: Callable[..., Any], hook: Hook, gate: Gate, boundary: Boundary) -> Callable[..., Any]:
     """``original`` with ``hook`` at its border."""
     run, enter, leave, adapt, name = boundary.run, hook.enter, hook.leave, hook.adapt, hook.name
-    is_compiling = torch.compiler.is_compiling
+    is_compiling, is_traced = torch.compiler.is_compiling, torch._C._get_tracing_state
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        if is_compiling() or not gate.awake:
+        if is_compiling() or not gate.awake or is_traced() is not None:
             return original(*args, **kwargs)
         if adapt is not None:
             args, kwargs = run(name, adapt, args, kwargs) or (args, kwargs)
