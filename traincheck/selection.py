@@ -10,7 +10,7 @@ from typing import TypeAlias, TypeVar
 
 from traincheck.invariant import Invariant
 from traincheck.invariant_file import load_invariants
-from traincheck.zoo import fits, load_pack
+from traincheck.zoo import explained, fits, load_pack
 
 Sources: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str] | Invariant]"
 
@@ -41,10 +41,10 @@ def gather(
     packs = [load_pack(name) for name in _listed(zoo)]
     found = [invariant for pack in packs for invariant in pack.invariants]
     for source in _listed(sources):
-        found += [source] if isinstance(source, Invariant) else load_invariants(Path(source))
+        found += explained([source] if isinstance(source, Invariant) else load_invariants(Path(source)))
     if not found:
         raise ValueError(
-            'there is nothing to check: give zoo="pytorch", or invariants= with a file of traincheck-infer'
+            "there is nothing to check: name a pack of the zoo, such as pytorch, or a file of traincheck-infer"
         )
     unique = list({invariant.id: invariant for invariant in found}.values())
     notes = [note for pack in packs if (note := fits(pack, versions or {})) is not None]

@@ -177,6 +177,18 @@ def curated(invariants: Sequence[Invariant], entries: Sequence[CurationEntry]) -
     return sorted(kept, key=lambda invariant: (invariant.priority or 0, invariant.id))
 
 
+def explained(invariants: Sequence[Invariant], root: Traversable | None = None) -> list[Invariant]:
+    """The invariants, those without a curation with what the zoo says of the same relation and subject."""
+    known = {subject_key(invariant.relation, invariant.subject): invariant for invariant in _newest(root)}
+    found = []
+    for invariant in invariants:
+        twin = known.get(subject_key(invariant.relation, invariant.subject))
+        if invariant.curation is None and twin is not None:
+            invariant = replace(invariant, curation=twin.curation, priority=twin.priority)
+        found.append(invariant)
+    return found
+
+
 def subject_key(relation: str, subject: Mapping[str, Value]) -> SubjectKey:
     """What an invariant and its curation have in common."""
     return relation, tuple((name, identity(value)) for name, value in sorted(subject.items()))

@@ -11,8 +11,8 @@ from typing import Final
 from traincheck.errors import UserError
 from traincheck.invariant import Invariant
 from traincheck.invariant_file import load_invariants
-from traincheck.selection import chosen
-from traincheck.zoo import explain, fits, load_pack, pack_names
+from traincheck.selection import gather
+from traincheck.zoo import explain, load_pack, pack_names
 
 CORE: Final = "pytorch"
 """The pack for runs whose framework has none of its own."""
@@ -29,15 +29,13 @@ class Chosen:
 
     def for_run(self, framework: str, versions: Mapping[str, str]) -> tuple[list[Invariant], list[str]]:
         """The invariants for a run of ``framework``, and what the reader must know of them."""
-        packs = [load_pack(name) for name in self._packs(framework)]
-        found = [invariant for pack in packs for invariant in pack.invariants]
-        for path in self.files:
-            found += load_invariants(path)
-        notes = [note for pack in packs if (note := fits(pack, versions))]
         try:
-            return chosen(_each_once(found), self.select, self.ignore), notes
+            found = gather(
+                self._packs(framework), self.files, select=self.select, ignore=self.ignore, versions=versions
+            )
         except ValueError as error:
             raise UserError(str(error)) from error
+        return list(found.invariants), list(found.notes)
 
     def explain(self, code: str) -> tuple[Invariant, ...]:
         """The invariants of this code, in the files and else in the zoo. Raises :class:`UserError`."""
@@ -55,13 +53,6 @@ class Chosen:
             return self.zoo
         known = {name.partition("@")[0] for name in pack_names()}
         return (framework if framework in known else CORE,)
-
-
-def _each_once(invariants: Sequence[Invariant]) -> list[Invariant]:
-    found: dict[str, Invariant] = {}
-    for invariant in invariants:
-        found.setdefault(invariant.id, invariant)
-    return list(found.values())
 
 
 def _installed(package: str) -> str | None:
