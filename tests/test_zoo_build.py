@@ -82,7 +82,7 @@ def test_a_pack_is_built_and_built_again_to_the_same_files(folder: Path) -> None
     assert before == {path.name: path.read_text() for path in pack.iterdir()}
     assert "change:param" in before["invariants.json"]
     assert "wrote 1 curated" in first.stdout
-    assert '{"parent": "optimizer.step"' in first.stdout
+    assert '    Membership {"part": ' in first.stdout
     assert str(folder) not in before["invariants.json"] + before["pack.json"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -148,7 +149,9 @@ def _record(runs: Sequence[Recipe], folder: Path, into: Path) -> list[Path]:
 
 
 def _record_one(recipe: Recipe, folder: Path, trace: Path) -> None:
-    command = [*COLLECT, "-o", str(trace), "--", sys.executable, recipe.recipe, *recipe.args]
+    unfinished = trace.with_name(f"{trace.name}.partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    command = [*COLLECT, "-o", str(unfinished), "--", sys.executable, recipe.recipe, *recipe.args]
     done = subprocess.run(
         command,
         cwd=folder,
@@ -162,7 +165,8 @@ def _record_one(recipe: Recipe, folder: Path, trace: Path) -> None:
     if done.returncode:
         last = " | ".join(done.stderr.strip().splitlines()[-LINES_OF_A_FAILURE:])
         raise UserError(f"the recipe {told} failed with status {done.returncode}: {last}")
-    print(f"  {told}: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'recorded'}", flush=True)
+    unfinished.rename(trace)
+    print(f"  recorded {told}", flush=True)
 
 
 def _told(entries: Sequence[CurationEntry]) -> bool:
