@@ -102,7 +102,7 @@ class Models:
         self._roots = Labels()
         self._optimizers = Labels()
         self._parents: weakref.WeakKeyDictionary[Module, weakref.ref[Module]] = weakref.WeakKeyDictionary()
-        self._live: weakref.WeakSet[Module] = weakref.WeakSet()
+        self._live: weakref.WeakKeyDictionary[Module, None] = weakref.WeakKeyDictionary()  # in order of appearance
         self._paths: weakref.WeakKeyDictionary[Module, str] = weakref.WeakKeyDictionary()
         self._names: dict[int, str] = {}
         self._missed: set[int] = set()
@@ -129,7 +129,7 @@ class Models:
         """Make the model that ``module`` belongs to a known one; its label."""
         root = self.root(module)
         if self._roots.known(root) is None:
-            self._live.add(root)
+            self._live.setdefault(root)
             self._main = None
             self.stale = True
         return self._roots.label(root, class_name(root))
@@ -262,7 +262,7 @@ class Models:
     def _scan(self) -> None:
         for module in alive(Module):
             if "_modules" in module.__dict__:
-                self._live.add(module)
+                self._live.setdefault(module)
                 for child in module._modules.values():
                     if child is not None:
                         self._parents.setdefault(child, weakref.ref(module))
@@ -284,10 +284,10 @@ class Models:
     def _registered_module(self, parent: Module, name: str, child: Module | None) -> None:
         if child is not None and not torch.compiler.is_compiling():
             self._parents[child] = weakref.ref(parent)
-            self._live.add(parent)
+            self._live.setdefault(parent)
             self.stale = True
 
     def _registered_parameter(self, module: Module, name: str, param: torch.nn.Parameter | None) -> None:
         if not torch.compiler.is_compiling():
-            self._live.add(module)
+            self._live.setdefault(module)
             self.stale = True
