@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
+import sys
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 from torch import nn
+from torch.distributed.run import main as torchrun
 
 
 class TokenClassifier(nn.Module):
@@ -52,19 +52,8 @@ def train(args):
                 f"rank {rank} step {step} loss {loss.item():.4f} layer norm {model.norm.weight.norm().item():.6f} "
                 f"head {model.head.weight.norm().item():.6f}"
             )
+    dist.barrier()
     dist.destroy_process_group()
-
-
-def worker(rank: int, world_size: int, port: int, args: argparse.Namespace) -> None:
-    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK=str(rank))
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    train(args)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def main() -> None:
@@ -78,7 +67,7 @@ def main() -> None:
     if "RANK" in os.environ:
         train(args)
     else:
-        mp.spawn(worker, args=(2, free_port(), args), nprocs=2)
+        torchrun(["--standalone", "--nproc-per-node", "2", __file__, *sys.argv[1:]])
 
 
 if __name__ == "__main__":

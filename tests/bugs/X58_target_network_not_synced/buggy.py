@@ -54,7 +54,7 @@ def main():
         for _ in range(8):
             with torch.no_grad():
                 greedy = online(torch.tensor([state])).argmax().item()
-            action = random.randrange(2) if random.random() < 0.3 else greedy
+            action = random.randrange(2) if random.random() < 0.5 else greedy
             following, reward, done = environment.step(action)
             memory.append((state, action, reward, following, done))
             state = environment.reset() if done else following
