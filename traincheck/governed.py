@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 from traincheck.governor import Governor
 
-NS: float = 1e-9
+NS: Final = 1e-9
 
 
 class Governed:

@@ -23,13 +23,12 @@ from traincheck.invariant import Invariant
 from traincheck.launch import LAUNCHED
 from traincheck.live import LiveSink
 from traincheck.plan import Interruption, Plan, Sink
-from traincheck.reaction import OnViolation, Reaction, told
+from traincheck.reaction import LOGGER, OnViolation, Reaction, told
 from traincheck.record import Session, active
 from traincheck.record.process import describe_process
 from traincheck.report.verdict import headline, verdict
 from traincheck.selection import Sources, gather
 
-LOGGER: Final = logging.getLogger("traincheck")
 Save: TypeAlias = Callable[[Process, CheckResult, bool], None]
 DEFAULT_OVERHEAD: Final = 0.02
 
