@@ -87,7 +87,7 @@ class CheckpointHooks:
             return
         given = argument(args, kwargs, 1, "state_dict")
         if self._role == OPTIMIZER_LOAD:
-            call.out = {"shared_storage": _shared(args[0], given, session.models.optimizers())}
+            call.out = {"shared_storage": _shared(args[0], session.models.optimizers())}
             session.snapshots.optimizer_state(call, AFTER, args[0])
             return
         live = _live(args[0])
@@ -212,8 +212,8 @@ def _memory(tensor: Tensor) -> tuple[Any, ...]:
     return (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()) if tensor.numel() else (id(tensor),)
 
 
-def _shared(optimizer: Optimizer, given: Any, optimizers: list[tuple[Optimizer, str]]) -> int:
-    """How many state tensors of the optimizer share their memory with what was given, or with another optimizer."""
+def _shared(optimizer: Optimizer, optimizers: list[tuple[Optimizer, str]]) -> int:
+    """How many state tensors of the optimizer share their memory with another living optimizer."""
     others = [tensor for other, _ in optimizers if other is not optimizer for tensor in tensors_in(dict(other.state))]
-    foreign = {tensor.data_ptr() for tensor in [*tensors_in(given), *others] if tensor.numel()}
+    foreign = {tensor.data_ptr() for tensor in others if tensor.numel()}
     return sum(tensor.data_ptr() in foreign for tensor in tensors_in(dict(optimizer.state)) if tensor.numel())

@@ -98,7 +98,7 @@ class APIArg:
         return _here(subject, window)
 
     def describe(self, subject: Argument) -> str:
-        argument, call = subject.argument.replace("_", " "), one(subject.call)
+        argument, call = WORDS.get(subject.argument, subject.argument.replace("_", " ")), one(subject.call)
         if subject.argument == "first hash":
             return "the first batch of a pass over the data differs from the first batch of the pass before"
         what = {
@@ -110,13 +110,21 @@ class APIArg:
             "same on ranks": "is the same on all ranks",
             "distinct on ranks": "differs between ranks",
         }[subject.how]
-        return f"the {_word(argument)} of {call} {what}"
+        return f"the {argument} of {call} {what}"
 
 
-def _word(argument: str) -> str:
-    return {"hash": "content", "inputs": "input content", "training": "training flag", "active": "active flag"}.get(
-        argument, argument
-    )
+WORDS: Final = {
+    "hash": "content",
+    "inputs": "input content",
+    "training": "training flag",
+    "active": "active flag",
+    "p": "rate",
+    "numel": "number of elements",
+    "op": "operation",
+    "tensors": "number of tensors",
+    "finite": "finiteness of the loss",
+}
+"""How a sentence calls an argument, where its field name would not do."""
 
 
 def _context(window: Window, call: Call) -> dict[str, Value]:

@@ -132,6 +132,7 @@ class APIOutput:
             "autocast dtype": "is the dtype of the enclosing autocast region",
             "same on ranks": "is the same on all ranks",
         }[subject.form]
+        output = "result" if output == "hash" else output
         return f"the {WORDS.get((subject.call, subject.output), output)} of {call} {what}"
 
 
@@ -149,7 +150,7 @@ WORDS: Final = {
     (CHECKPOINT_LOAD, "differing"): "number of tensors that differ from the given ones afterwards",
     (CHECKPOINT_LOAD, "matched"): "number of tensors that found their place",
     (CHECKPOINT_LOAD, "aliased"): "number of tensors that the model was given of its own",
-    (OPTIMIZER_LOAD, "shared_storage"): "number of state tensors still shared with where they came from",
+    (OPTIMIZER_LOAD, "shared_storage"): "number of state tensors shared with another optimizer",
     (FORWARD, "requires_grad"): "gradient tracking of the output",
     (MODULE_FORWARD, "requires_grad"): "gradient tracking of the output",
     (BACKWARD, "loss"): "loss",

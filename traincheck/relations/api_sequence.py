@@ -26,6 +26,7 @@ from traincheck.vocabulary import (
     SCALER_STEP,
     SCALER_UPDATE,
     ZERO_GRAD,
+    noun,
     one,
 )
 from traincheck.window import Window
@@ -104,7 +105,7 @@ class APISequence:
             return f"{second} comes after {first} in its step"
         if subject.how == "between":
             return f"between {second} and the next there is {first}"
-        return f"after {first} there is no {second}"
+        return f"after {first} there is no {noun(subject.second)} of the same model"
 
 
 def _relevant(window: Window, key: str) -> list[Call]:
