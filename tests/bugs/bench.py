@@ -2,8 +2,8 @@
 
     python tests/bugs/bench.py [--zoo pytorch | -i invariants.json] [--only P13] [--jobs 2] [--write]
 
-Prints a row a program: found or not, steps from the trigger to the finding, number of findings, whether the first finding
-names the true cause, and whether the fixed twin is silent.
+Prints a row a program: found or not, steps from the trigger to the finding, number of findings, whether the first
+finding names the true cause, and whether the fixed twin is silent.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,30 +94,38 @@ def clean_row(program: Path, source: list[str]) -> dict[str, Any]:
     }
 
 
+MARK = {True: "yes", False: "**no**"}
+
+
 def table(bugs: list[dict[str, Any]], clean: list[dict[str, Any]]) -> str:
     """Both lists and their totals as markdown."""
-    lines = ["| error | class | found | delay | findings | names cause | twin silent | codes |", "|---|---|---|---|---|---|---|---|"]
+    head = ("error", "class", "found", "delay", "findings", "names cause", "twin silent", "codes")
+    lines = [_line(head), _line(["---"] * len(head))]
     for row in bugs:
-        marks = {True: "yes", False: "**no**"}
-        lines.append(
-            f"| {row['id']} {row['title']} | {row['class']} | {marks[row['found']]} | {row['delay']} | {row['findings']} "
-            f"| {marks[row['names cause']]} | {marks[row['twin silent']]} {' '.join(row['twin codes'])} "
-            f"| {' '.join(row['codes'])} |"
-        )
-    lines += ["", "| clean program | silent | exercised | codes |", "|---|---|---|---|"]
+        cells = (f"{row['id']} {row['title']}", row["class"], MARK[row["found"]], row["delay"], row["findings"])
+        twin = " ".join([MARK[row["twin silent"]], *row["twin codes"]])
+        lines.append(_line([*cells, MARK[row["names cause"]], twin, " ".join(row["codes"])]))
+    head = ("clean program", "silent", "exercised", "codes")
+    lines += ["", _line(head), _line(["---"] * len(head))]
     for row in clean:
-        lines.append(
-            f"| {row['id']} | {'yes' if row['silent'] else '**no**'} | {row['exercised']} | {' '.join(row['codes'])} {row['note'][:80]} |"
-        )
+        lines.append(_line([row["id"], MARK[row["silent"]], row["exercised"], " ".join(row["codes"])]))
+    return "\n".join([*lines, "", _totals(bugs, clean)])
+
+
+def _line(cells: Sequence[object]) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _totals(bugs: list[dict[str, Any]], clean: list[dict[str, Any]]) -> str:
     found = [row for row in bugs if row["found"]]
-    lines += [
-        "",
-        f"Found {len(found)} of {len(bugs)}; first finding names the cause in {sum(row['names cause'] for row in found)}; "
-        f"within one step in {sum(-1 <= row['delay'] <= 1 for row in found)}; "
-        f"false alarms on {sum(not row['twin silent'] for row in bugs)} twins "
-        f"and {sum(not row['silent'] for row in clean)} of {len(clean)} clean programs.",
-    ]
-    return "\n".join(lines)
+    named = sum(row["names cause"] for row in found)
+    soon = sum(-1 <= row["delay"] <= 1 for row in found)
+    twins = sum(not row["twin silent"] for row in bugs)
+    loud = sum(not row["silent"] for row in clean)
+    return (
+        f"Found {len(found)} of {len(bugs)}; within one step of the trigger {soon}; the first finding names the cause in "
+        f"{named}; false alarms on {twins} fixed twins and {loud} of {len(clean)} clean programs."
+    )
 
 
 def main() -> None:
@@ -127,7 +136,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
-    source = ["-i", str(Path(arguments.invariants).resolve())] if arguments.invariants else ["--zoo", arguments.zoo or "pytorch"]
+    given = arguments.invariants
+    source = ["-i", str(Path(given).resolve())] if given else ["--zoo", arguments.zoo or "pytorch"]
     folders = sorted(path.parent for path in HERE.glob(f"{arguments.only}*/meta.json"))
     programs = sorted(path for path in HERE.glob(f"clean/{arguments.only}*.py") if not path.stem.startswith("_"))
     with ThreadPoolExecutor(arguments.jobs) as pool:
@@ -135,15 +145,14 @@ def main() -> None:
         clean = list(pool.map(lambda program: clean_row(program, source), programs))
     text = table(bugs, clean)
     print(text)
-    for row in clean:
-        for message in row["told"]:
-            print(f"  {row['id']}: {message}")
-    for row in bugs:
-        if row["note"]:
-            print(f"  {row['id']}: {row['note']}")
+    for row in clean + bugs:
+        for line in [*row.get("told", ()), row["note"]]:
+            if line:
+                print(f"  {row['id']}: {line}")
     if arguments.write:
-        mode = "inferred from recipes" if arguments.invariants else f"zoo {source[1]}"
-        (HERE / "RESULTS.md").write_text(f"# Bug benchmark: {mode}\n\n`python tests/bugs/bench.py {' '.join(sys.argv[1:])}`\n\n{text}\n")
+        mode = "invariants inferred from the recipes" if given else f"zoo {source[1]}"
+        command = f"python tests/bugs/bench.py {' '.join(sys.argv[1:])}"
+        (HERE / "RESULTS.md").write_text(f"# The bug benchmark: {mode}\n\n`{command}`\n\n{text}\n")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from traincheck.precondition import ALWAYS, MAX_CONJUNCTIONS, Clause, Preconditi
 from traincheck.values import Fields, Value, fields
 
 values = st.sampled_from([True, False, None, "train", "eval", 1, 1.0, ("a", "b"), ("a", "a")])
-contexts = st.dictionaries(st.sampled_from("stage lr trainable rank".split()), values, max_size=4).map(fields)
+contexts = st.dictionaries(st.sampled_from(["stage", "lr", "trainable", "rank"]), values, max_size=4).map(fields)
 
 
 @given(st.dictionaries(contexts, st.integers(1, 9), max_size=12), st.lists(contexts, max_size=12))
