@@ -46,7 +46,7 @@ bench: $(INSTALLED) peer-venv ## costs, side by side with the peer; writes tests
 	PEER_PYTHON="$(PEER_PYTHON)" $(BIN)/python tests/benchmarks/infer_cost.py --write
 	$(BIN)/python tests/benchmarks/startup_cost.py --write
 
-bench-bugs: $(INSTALLED) ## real silent bugs and their clean twins; writes tests/bugs/RESULTS.md
+bench-bugs: $(INSTALLED) ## real silent bugs, their fixed twins and clean programs; writes tests/bugs/RESULTS.md
 	$(BIN)/python tests/bugs/bench.py --zoo pytorch --write
 
 peer-venv: $(PEER_PYTHON) ## install the peer that the benchmarks compare with
