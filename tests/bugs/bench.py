@@ -123,8 +123,8 @@ def _totals(bugs: list[dict[str, Any]], clean: list[dict[str, Any]]) -> str:
     twins = sum(not row["twin silent"] for row in bugs)
     loud = sum(not row["silent"] for row in clean)
     return (
-        f"Found {len(found)} of {len(bugs)}; within one step of the trigger {soon}; the first finding names the cause in "
-        f"{named}; false alarms on {twins} fixed twins and {loud} of {len(clean)} clean programs."
+        f"Found {len(found)} of {len(bugs)}; within one step of the trigger {soon}; "
+        f"the first finding names the cause in {named}; false alarms on {twins} fixed twins and {loud} of {len(clean)} clean programs."
     )
 
 
