@@ -124,7 +124,8 @@ def _totals(bugs: list[dict[str, Any]], clean: list[dict[str, Any]]) -> str:
     loud = sum(not row["silent"] for row in clean)
     return (
         f"Found {len(found)} of {len(bugs)}; within one step of the trigger {soon}; "
-        f"the first finding names the cause in {named}; false alarms on {twins} fixed twins and {loud} of {len(clean)} clean programs."
+        f"the first finding names the cause in {named}; "
+        f"false alarms on {twins} fixed twins and {loud} of {len(clean)} clean programs."
     )
 
 
