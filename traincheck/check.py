@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,7 +40,7 @@ class Checker:
         self._violated: set[str] = set()
         self._abstained: set[str] = set()
         self._causes = Causes()
-        self._steps = 0
+        self._steps: Counter[tuple[int, int]] = Counter()
         self._skipped = 0
 
     @property
@@ -52,7 +53,7 @@ class Checker:
 
     def add(self, window: Window) -> list[Finding]:
         """Judge one window. Returns the findings that are new with it, each cause once."""
-        self._steps += 1
+        self._steps[window.process.rank, window.process.pid] += 1
         new: list[Cause] = []
         for watch in self._watches:
             for violation in self._judge(watch, window):
@@ -101,7 +102,7 @@ class Checker:
             violated=tuple(lists["violated"]),
             not_exercised=tuple(lists["not exercised"]),
             abstained=tuple(lists["abstained"]),
-            steps=self._steps,
+            steps=max(self._steps.values(), default=0),
             skipped_steps=self._skipped,
             notes=tuple(watch.fault for watch in self._watches if watch.fault),
         )

@@ -95,8 +95,13 @@ def summarise_trace(path: Path) -> Summary:
 
 
 def program_of(trace: Trace) -> str:
-    """The command that made the trace, without its options."""
-    return " ".join(Path(word).name for word in trace.manifest.command if not word.startswith("-"))[:200]
+    """The command that made the trace up to its options: ``python train.py``."""
+    words: list[str] = []
+    for word in trace.manifest.command:
+        if word.startswith("-") and word != "-m":
+            break
+        words.append(Path(word).name)
+    return " ".join(words)[:200]
 
 
 def conclude(summary: Summary) -> Inference:

@@ -67,7 +67,6 @@ PHRASES: Final[dict[str, tuple[str, str]]] = {
     "empty": ("the tensor is empty", "the tensor is not empty"),
     "some_gradient": ("some of its parameters have a gradient", "none of its parameters has a gradient"),
     "some_lr": ("their learning rate is not negligible", "their learning rate is negligible"),
-    "loaded_between": ("weights were loaded in between", "no weights were loaded in between"),
     "moves_by_habit": ("it always moves in between", "it does not usually move in between"),
     "has_dropout": ("there is dropout", "there is no dropout"),
     "pass_ended": ("a pass over the data ended", "no pass over the data ended"),

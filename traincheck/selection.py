@@ -46,7 +46,7 @@ def gather(
         raise ValueError(
             "there is nothing to check: name a pack of the zoo, such as pytorch, or a file of traincheck-infer"
         )
-    unique = list({invariant.id: invariant for invariant in found}.values())
+    unique = list({invariant.id: invariant for invariant in reversed(found)}.values())[::-1]
     notes = [note for pack in packs if (note := fits(pack, versions or {})) is not None]
     return Selection(tuple(chosen(unique, _listed(select), _listed(ignore))), tuple(notes))
 

@@ -129,11 +129,12 @@ WORDS: Final = {
 
 def _context(window: Window, call: Call) -> dict[str, Value]:
     context = circumstances.of_call(window, call)
-    for name in ("recompute", "shuffled"):
-        if name in call.args:
-            context[name] = call.args[name]
-    batches = call.args.get("batches")
-    context["several_batches"] = batches > 1 if isinstance(batches, int) else None
+    if "recompute" in call.args:
+        context["recompute"] = call.args["recompute"]
+    if call.role == DATA_NEXT and call.args.get("index") == 0:
+        context["shuffled"] = call.args.get("shuffled")
+        batches = call.args.get("batches")
+        context["several_batches"] = batches > 1 if isinstance(batches, int) else None
     return context
 
 
@@ -150,8 +151,8 @@ def _here(subject: Argument, window: Window) -> Iterator[Example]:
         else:
             held, expected = value is (subject.how == "true"), f"{subject.argument} {subject.how}"
         context = _context(window, call)
-        if subject.call in (DROPOUT, ATTENTION):
-            context["has_dropout"] = bool(call.args.get("p") or call.args.get("dropout_p"))
+        if subject.call == DROPOUT:
+            context["has_dropout"] = bool(call.args.get("p"))
         yield _example(held, context, call, expected, f"{subject.argument} {value}")
 
 
@@ -166,7 +167,7 @@ def _over_time(subject: Argument, window: Window, memory: Memory) -> Iterator[Ex
         before = last.get(key)
         if len(last) < MAX_SUBJECTS or key in last:
             last[key] = value
-        if before is None:
+        if before is None or (subject.argument == "training" and not circumstances.trained_here(window, call)):
             continue
         if subject.how == "steady":
             expected, seen = f"{subject.argument} {before}, as before", f"{subject.argument} {value}"

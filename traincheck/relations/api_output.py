@@ -203,7 +203,8 @@ def _context(subject: Output, window: Window, call: Call) -> dict[str, Value]:
     if subject.call == DATA_NEXT:
         context["last_batch"] = _last_batch(call)
     if subject.form == "any":
-        context["after_backward"] = any(backward.seq < call.end for backward in window.named(BACKWARD))
+        before = max((step.seq for step in window.named(call.role) if step.seq < call.seq), default=-1)
+        context["after_backward"] = any(before < backward.seq < call.end for backward in window.named(BACKWARD))
     return context
 
 

@@ -10,6 +10,7 @@ from traincheck.events import Call
 from traincheck.relations import circumstances
 from traincheck.relations.contract import Example, Memory, Needs
 from traincheck.vocabulary import (
+    AUTOCAST,
     BACKWARD,
     CHECKPOINT_LOAD,
     DATA_ITER,
@@ -31,7 +32,7 @@ from traincheck.vocabulary import (
 )
 from traincheck.window import Window
 
-How = Literal["in step", "between", "ever"]
+How = Literal["in step", "between", "ever", "after a step"]
 
 CYCLE: Final = (
     DATA_NEXT,
@@ -57,6 +58,9 @@ BETWEEN: Final = (
     (DATA_ITER, DATA_SET_EPOCH),
 )
 """``(anchor, needed)``: between two anchors lies at least one of the needed."""
+
+RENEWED: Final = ((AUTOCAST, FORWARD),)
+"""``(first, second)``: after an optimizer step, ``first`` begins anew before ``second`` in that circumstance."""
 
 NEVER_AFTER: Final = ((CHECKPOINT_LOAD, PARAM_INIT),)
 """``(first, second)``: once ``first`` has happened, ``second`` does not, on the same model."""
@@ -87,17 +91,22 @@ class APISequence:
         for anchor, needed in BETWEEN:
             if anchor in window.keys:
                 yield Order(needed, anchor, "between")
+        for first, second in RENEWED:
+            if any(call.context.autocast for call in window.named(second)):
+                yield Order(first, second, "after a step")
         for first, second in NEVER_AFTER:
             if first in window.keys:
                 yield Order(first, second, "ever")
 
     def needs(self, subject: Order) -> Needs:
-        return Needs(frozenset({subject.first, subject.second}))
+        return Needs(frozenset({subject.first, subject.second, OPTIMIZER_STEP}))
 
     def examples(self, subject: Order, window: Window, memory: Memory) -> Iterable[Example]:
         if subject.how == "in step":
             return _in_step(subject, window)
-        return _between(subject, window, memory) if subject.how == "between" else _never_after(subject, window, memory)
+        if subject.how == "between":
+            return _between(subject, window, memory)
+        return (_renewed if subject.how == "after a step" else _never_after)(subject, window, memory)
 
     def describe(self, subject: Order) -> str:
         first, second = one(subject.first), one(subject.second)
@@ -105,6 +114,8 @@ class APISequence:
             return f"{second} comes after {first} in its step"
         if subject.how == "between":
             return f"between {second} and the next there is {first}"
+        if subject.how == "after a step":
+            return f"after an optimizer step, {first} begins anew before {second} within it"
         return f"after {first} there is no {noun(subject.second)} of the same model"
 
 
@@ -151,6 +162,24 @@ def _between(subject: Order, window: Window, memory: Memory) -> Iterator[Example
                 )
         armed, seen = True, 0
     memory.state.update(armed=armed, seen=seen)
+
+
+def _renewed(subject: Order, window: Window, memory: Memory) -> Iterator[Example]:
+    """Autocast keeps casts of the weights until its region is left: a step inside makes them stale."""
+    keys = (subject.first, subject.second, OPTIMIZER_STEP)
+    stepped_inside = memory.state.get("stepped inside", False) and window.follows
+    for call in sorted((call for key in keys for call in window.named(key)), key=lambda call: call.seq):
+        if call.role == subject.first:
+            stepped_inside = False
+        elif call.role == OPTIMIZER_STEP:
+            stepped_inside = call.context.autocast != ""
+            memory.state["armed"] = True
+        elif call.context.autocast and memory.state.get("armed") and circumstances.of_training(call):
+            context = circumstances.frozen(circumstances.of_call(window, call))
+            expected = "an autocast region that began after the last optimizer step"
+            seen = "the region around that step, with the weights of before it in its cache"
+            yield Example(not stepped_inside, context, (call.subject,), expected, seen, call.api)
+    memory.state["stepped inside"] = stepped_inside
 
 
 def _never_after(subject: Order, window: Window, memory: Memory) -> Iterator[Example]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
-from traincheck.events import Call, Snapshot
+from traincheck.events import Call, Snapshot, Variable
 from traincheck.values import Fields, Value, fields
 from traincheck.vocabulary import (
     AFTER,
@@ -26,8 +27,11 @@ from traincheck.vocabulary import (
 from traincheck.window import Window, content
 
 LOW_PRECISION: Final = frozenset({"bfloat16", "float16", "float8_e4m3fn", "float8_e5m2"})
-TINY_NORM: Final = 1e-8
-"""A gradient below this may leave a parameter as it is: the update vanishes in rounding."""
+TINY_NORM: Final = 1e-6
+TINY_UPDATE: Final = 1e-7
+"""Updates per element below this may leave a parameter as it is: they vanish in rounding."""
+ADAPTIVE: Final = ("Ada", "RMSprop", "Rprop", "LAMB", "Lamb", "Lion", "Muon", "LBFGS")
+"""Parts of the names of optimizers whose updates do not shrink with the gradient. Any other one is taken for SGD."""
 TINY_LR: Final = 1e-7
 
 
@@ -105,6 +109,21 @@ def _size(norm: float | None) -> str:
     return "zero" if norm == 0 else "tiny" if norm < TINY_NORM else "normal"
 
 
+def norms(window: Window, step: Call) -> dict[str, float]:
+    """The norm of each gradient that this step applied, where it was recorded."""
+    snapshot = window.snapshot(step, AFTER, GRAD)
+    if snapshot is None or not snapshot.values:
+        return {}
+    return {name: norm for name, norm in zip(snapshot.names, snapshot.values, strict=True) if norm is not None}
+
+
+def _vanishes(step: Call, variable: Variable, norm: float, rate: float) -> bool:
+    """Whether the update is so small that rounding may swallow it in every element."""
+    if any(name in step.subject for name in ADAPTIVE):
+        return False
+    return norm * rate < TINY_UPDATE * max(1, math.prod(variable.shape)) ** 0.5
+
+
 def learning_rates(window: Window, step: Call) -> dict[str, float]:
     """The learning rate of each parameter group at this step."""
     snapshot = window.snapshot(step, BEFORE, LR)
@@ -121,18 +140,20 @@ def of_parameters(window: Window, step: Call) -> dict[str, Fields]:
     if known is not None:
         return known
     after = window.snapshot(step, AFTER, PARAM) or window.snapshot(step, BEFORE, PARAM)
-    sizes, rates = gradients(window, step) or {}, learning_rates(window, step)
+    sizes, rates, lengths = gradients(window, step) or {}, learning_rates(window, step), norms(window, step)
     known = {}
     for name in after.names if after else ():
         variable = window.variables.get(name)
         if variable is None:
             continue
-        rate = rates.get(variable.group)
+        rate, gradient = rates.get(variable.group), sizes.get(name, "none")
+        if gradient == "normal" and rate is not None and _vanishes(step, variable, lengths.get(name, math.inf), rate):
+            gradient = "tiny"
         known[name] = frozen(
             {
                 "trainable": variable.trainable,
                 "own": variable.optimizer == step.subject,
-                "gradient": sizes.get(name, "none"),
+                "gradient": gradient,
                 "lr": "unknown" if rate is None else "zero" if rate == 0 else "tiny" if rate < TINY_LR else "normal",
                 "low_precision": variable.dtype in LOW_PRECISION,
                 "empty": 0 in variable.shape,
@@ -140,6 +161,23 @@ def of_parameters(window: Window, step: Call) -> dict[str, Fields]:
         )
     window.memo["parameters", step.seq] = known
     return known
+
+
+def must_move(context: Fields) -> bool:
+    """Whether these are the circumstances of a parameter that an optimizer step can be expected to move."""
+    return ("gradient", "normal") in context
+
+
+def trained_here(window: Window, call: Call) -> bool:
+    """Whether an optimizer that steps in this window holds parameters of the model that is called."""
+    trained: set[str] | None = window.memo.get("trained models")
+    if trained is None:
+        stepped = {step.subject for step in window.named(OPTIMIZER_STEP)}
+        held = (variable for variable in window.variables.values() if variable.optimizer in stepped)
+        trained = {variable.name.partition(".")[0] for variable in held}
+        window.memo["trained models"] = trained
+    model = call.subject.partition(".")[0]
+    return model in trained
 
 
 def parameters_at_step(window: Window, point: str) -> dict[str, int | float | None]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
+from traincheck.events import Variable
 from traincheck.relations import circumstances
 from traincheck.relations.contract import Example, Memory, Needs
 from traincheck.values import Fields
@@ -140,27 +141,32 @@ def _odd_ones_out(name: str, held_by_rank: Mapping[int, Mapping[str, int | float
 
 
 def _across_steps(window: Window, memory: Memory) -> Iterator[Example]:
+    """Parameters of models, as long as the same optimizer (or none) holds them and nothing is loaded in between."""
     before = circumstances.parameters_at_step(window, BEFORE)
-    last: dict[str, int | float | None] = memory.state.get("last", {})
+    last: dict[str, tuple[object, object]] = memory.state.get("last", {})
     usual: dict[str, bool] = memory.state.setdefault("usual", {})
     loaded = bool(window.named(CHECKPOINT_LOAD)) or memory.state.get("loaded", False)
     groups: dict[tuple[Fields, bool], list[str]] = {}
     for name, value in before.items():
         variable = window.variables.get(name)
-        if name not in last or variable is None or not window.follows:
+        if variable is None or loaded or not window.follows or not variable.in_model:
             continue
-        equal = value == last[name]
-        habit = usual.setdefault(name, not equal and not loaded)
+        then, holder = last.get(name, (None, None))
+        if holder != _holder(variable):
+            continue
+        equal = value == then
         context = circumstances.frozen(
             {
                 "in_optimizer": variable.optimizer != "",
                 "trainable": variable.trainable,
-                "loaded_between": loaded,
-                "moves_by_habit": habit,
+                "moves_by_habit": usual.setdefault(name, not equal),
             }
         )
         groups.setdefault((context, equal), []).append(name)
-    memory.state["last"] = circumstances.parameters_at_step(window, AFTER) or last
+    now = circumstances.parameters_at_step(window, AFTER)
+    if now:
+        known = window.variables
+        memory.state["last"] = {name: (value, _holder(known[name])) for name, value in now.items() if name in known}
     memory.state["loaded"] = _loaded_after_step(window)
     for (context, equal), names in groups.items():
         if equal:
@@ -170,16 +176,24 @@ def _across_steps(window: Window, memory: Memory) -> Iterator[Example]:
             yield Example(False, context, tuple(names), "unchanged between two optimizer steps", seen, count=len(names))
 
 
+def _holder(variable: Variable) -> tuple[str, tuple[int, ...]]:
+    """What stays the same as long as it is the same parameter of the same optimizer."""
+    return variable.optimizer, variable.shape
+
+
 def _loaded_after_step(window: Window) -> bool:
     steps = window.named(OPTIMIZER_STEP)
     return bool(steps) and any(call.seq > steps[-1].seq for call in window.named(CHECKPOINT_LOAD))
 
 
 def _across_names(window: Window, memory: Memory) -> Iterator[Example]:
+    """A tie counts as broken when it is so in two windows on end: loading may part names for a moment."""
     tied: dict[str, str] = memory.state.setdefault("tied", {})
     now = {name: variable.tied for name, variable in window.variables.items() if variable.kind == PARAM}
-    broken = tuple(name for name, first in tied.items() if name in now and first in now and now[name] != first)
-    kept = sum(1 for name in tied if name in now) - len(broken)
+    apart = {name for name, first in tied.items() if name in now and first in now and now[name] != first}
+    broken = tuple(name for name in tied if name in apart & memory.state.get("apart", set()))
+    kept = sum(1 for name in tied if name in now) - len(apart)
+    memory.state["apart"] = apart
     tied.update({name: first for name, first in now.items() if first})
     if broken:
         seen = f"{', '.join(f'{name} is no longer {tied[name]}' for name in broken[:3])}"

@@ -193,6 +193,8 @@ def _changes(subject: Contain, window: Window, call: Call) -> Iterator[Example]:
     by_context: dict[tuple[Fields, bool], list[str]] = {}
     for name, moved in changed.items():
         context = contexts.get(name) or shared
+        if contexts and subject.how == "every" and not circumstances.must_move(context):
+            continue
         by_context.setdefault((context, moved), []).append(name)
     for (context, moved), names in by_context.items():
         held = moved == (subject.how == "every")

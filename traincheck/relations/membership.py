@@ -62,7 +62,7 @@ class Membership:
         if not steps:
             return ()
         if subject.part == "layers_run":
-            return _layers(window)
+            return _layers(window, {step.subject for step in steps})
         return _parameters(subject, window, steps, memory)
 
     def describe(self, subject: Part) -> str:
@@ -109,15 +109,13 @@ def _context(window: Window, variable: Variable, stepped: set[str]) -> Fields:
     if mates is None:
         mates = {other.name.partition(".")[0] for other in window.variables.values() if other.optimizer in stepped}
         window.memo["held models", frozenset(stepped)] = mates
-    return circumstances.frozen(
-        {"trainable": variable.trainable, "in_model": variable.in_model, "model_in_optimizer": model in mates}
-    )
+    return circumstances.frozen({"trainable": variable.trainable, "model_in_optimizer": model in mates})
 
 
-def _layers(window: Window) -> Iterator[Example]:
+def _layers(window: Window, stepped: set[str]) -> Iterator[Example]:
     owners: dict[str, Variable] = {}
     for variable in window.variables.values():
-        if variable.kind == PARAM and variable.trainable and variable.optimizer:
+        if variable.kind == PARAM and variable.trainable and variable.optimizer in stepped:
             owners.setdefault(variable.name.rpartition(".")[0], variable)
     tracked: dict[str, bool] = {}
     apis: dict[str, str] = {}
