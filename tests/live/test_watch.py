@@ -11,15 +11,17 @@ import torch
 
 import traincheck
 from traincheck.findings import Finding
-from traincheck.invariant import Evidence, Invariant
+from traincheck.invariant import Curation, Evidence, Invariant
 from traincheck.precondition import ALWAYS
 from traincheck.record import active
 from traincheck.watching import Watch
 
 EVIDENCE = Evidence(examples=10, steps=10, runs=1, programs=1, confidence=0.99)
 
+OWN = Curation("OWN001", "Parameters do not change between steps.", "error", "Nothing looks.", "Look.")
+
 PARAMETERS_STAY = Invariant(
-    "Consistent", {"kind": "param", "across": "steps"}, ALWAYS, "Parameters do not change between steps.", EVIDENCE
+    "Consistent", {"kind": "param", "across": "steps"}, ALWAYS, OWN.title, EVIDENCE, curation=OWN
 )
 
 Trouble = Callable[[int, torch.nn.Module], None]
@@ -129,7 +131,7 @@ def test_a_function_is_called_with_each_finding_and_its_errors_are_contained() -
     with watch(on_violation=answer) as watched:
         train(overwrite_at_step_3)
 
-    assert [PARAMETERS_STAY.id] == [finding.code for finding in found]
+    assert [PARAMETERS_STAY.code] == [finding.code for finding in found]
     assert len(watched.findings) == 1
 
 
@@ -165,7 +167,7 @@ def test_a_second_watch_names_the_first() -> None:
     ("options", "said"),
     [
         ({"on_violation": "explode"}, "expected one of warn, raise, stop"),
-        ({"select": "ZZZ"}, f"'ZZZ'; there are {PARAMETERS_STAY.id}"),
+        ({"select": "ZZZ"}, f"'ZZZ'; there are {PARAMETERS_STAY.code}"),
         ({"ignore": ["QQ1"]}, "'QQ1'"),
         ({"overhead": -1}, "overhead is -1"),
         ({"model": "a string"}, "cannot watch a str"),

@@ -121,7 +121,8 @@ def _vanishes(step: Call, variable: Variable, norm: float, rate: float) -> bool:
     """Whether the update is so small that rounding may swallow it in every element."""
     if any(name in step.subject for name in ADAPTIVE):
         return False
-    return norm * rate < TINY_UPDATE * max(1, math.prod(variable.shape)) ** 0.5
+    elements = float(max(1, math.prod(variable.shape)))
+    return norm * rate < TINY_UPDATE * math.sqrt(elements)
 
 
 def learning_rates(window: Window, step: Call) -> dict[str, float]:

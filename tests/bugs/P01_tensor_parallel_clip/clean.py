@@ -8,6 +8,7 @@ import sys
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # first imported after init_process_group, it would keep the group and its threads alive
 from torch import nn
 from torch.distributed.run import main as torchrun
 
