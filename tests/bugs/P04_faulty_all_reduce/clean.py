@@ -6,10 +6,10 @@ import argparse
 import os
 import random
 import sys
+import time
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn  # first imported after init_process_group, it would keep the group and its threads alive
 import torch.nn.functional as F
 from torch import nn
 from torch.distributed.run import main as torchrun
@@ -55,6 +55,7 @@ def train(args):
             norm = sum(p.detach().norm() for p in model.parameters())
             print(f"rank {rank} step {step} loss {loss.item():.4f} norm of the weights {norm.item():.6f}")
     dist.barrier()
+    time.sleep(0.2)  # lets gloo free its last tensors: doing so while Python exits would abort the process
     dist.destroy_process_group()
 
 
