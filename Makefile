@@ -10,7 +10,7 @@ PEER_VENV := .venv-peer
 PEER_PYTHON ?= $(PEER_VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types zoo bench bench-bugs peer-venv clean
+.PHONY: help demo test lint types zoo zoo-check bench bench-bugs peer-venv clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -40,6 +40,9 @@ types: $(INSTALLED) ## mypy, strict
 
 zoo: $(INSTALLED) ## infer the pytorch pack again from recipes/
 	$(BIN)/python -m traincheck.zoo_build pytorch
+
+zoo-check: $(INSTALLED) ## infer the pytorch pack again and compare it with the one in the tree
+	$(BIN)/python -m traincheck.zoo_build pytorch --check
 
 bench: $(INSTALLED) peer-venv ## costs, side by side with the peer; writes tests/benchmarks/RESULTS.md
 	PEER_PYTHON="$(PEER_PYTHON)" $(BIN)/python tests/benchmarks/collect_cost.py --write

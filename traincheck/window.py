@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from traincheck.events import Call, Process, Record, Snapshot, StepEnd, Variable, VariableTable
-from traincheck.vocabulary import AFTER, BEFORE, LR
+from traincheck.vocabulary import AFTER, BEFORE, LR, OPTIMIZER_STEP
 
 
 class Window:
@@ -105,12 +105,14 @@ class WindowBuilder:
         self.process = process
         self._records: list[Record] = []
         self._variables: dict[str, Variable] = {}
+        self._tables: list[tuple[int, dict[str, Variable]]] = []
         self._previous_recorded = True
 
     def add(self, record: Record) -> Window | None:
         """Take one record. The end of a recorded step returns its window."""
         if isinstance(record, VariableTable):
             self._variables = {variable.name: variable for variable in record.variables}
+            self._tables.append((record.seq, self._variables))
             return None
         if not isinstance(record, StepEnd):
             self._records.append(record)
@@ -119,7 +121,14 @@ class WindowBuilder:
         follows, self._previous_recorded = self._previous_recorded, record.recorded
         if not record.recorded:
             return None
-        return Window(record.step, self.process, records, self._variables, follows=follows)
+        return Window(record.step, self.process, records, self._at_last_step(records), follows=follows)
+
+    def _at_last_step(self, records: Iterable[Record]) -> Mapping[str, Variable]:
+        """The variables as the last optimizer step left them: what a load changes after it belongs to the next step."""
+        tables, self._tables = self._tables, [(-1, self._variables)]
+        ends = [record.end for record in records if isinstance(record, Call) and record.role == OPTIMIZER_STEP]
+        last = max(ends, default=-1)
+        return next((table for seq, table in reversed(tables) if seq <= last), self._variables)
 
     def rest(self, step: int) -> Window | None:
         """What came after the last complete step, as a window of its own; ``None`` when there is nothing."""

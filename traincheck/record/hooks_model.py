@@ -49,6 +49,8 @@ class ForwardHooks:
             return None
         if not modules and not in_backward():
             return self._model_begins(module, args[1:], kwargs)
+        if modules and not self._session.recording:
+            return None
         path = self._session.models.path(module)
         same = bool(modules) and modules[-1] == path
         modules.append(path)

@@ -154,7 +154,7 @@ def install(session: Session) -> list[Callable[[], None]]:
 
 def _wrap(session: Session, role: str, owner: Any, place: str, name: str, describe: Describe) -> None:
     hooks = OperationHooks(session, role, f"{place}.{name}", describe)
-    session.patches.wrap(owner, name, Hook(f"{role} {name}", hooks.begins, hooks.ends))
+    session.patches.wrap(owner, name, Hook(f"{role} {name}", hooks.begins, hooks.ends, passive=True))
 
 
 def _loss_of(name: str) -> Describe:

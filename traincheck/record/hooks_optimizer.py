@@ -218,6 +218,7 @@ class ConstructionHooks:
     def ends(self, token: None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, error: Any) -> None:
         if error is None:
             self._session.models.add_optimizer(args[0])
+            self._session.models.refresh()  # the names that its parameters have now, should they be replaced later
             self._session.steps.optimizer_exists = True
 
 

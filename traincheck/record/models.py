@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.modules import module as torch_module
 from torch.optim import Optimizer
+from torch.utils.weak import WeakIdKeyDictionary
 
 from traincheck.record.alive import alive
 
@@ -105,6 +106,8 @@ class Models:
         self._live: weakref.WeakKeyDictionary[Module, None] = weakref.WeakKeyDictionary()  # in order of appearance
         self._paths: weakref.WeakKeyDictionary[Module, str] = weakref.WeakKeyDictionary()
         self._names: dict[int, str] = {}
+        self._former: Any = WeakIdKeyDictionary()
+        """The last name of each parameter that has had one: what was replaced keeps it."""
         self._missed: set[int] = set()
         self._main: list[weakref.ref[Module]] | None = None
         self.trees: list[Tree] = []
@@ -209,9 +212,14 @@ class Models:
         found = []
         for number, group in enumerate(optimizer.param_groups):
             for place, tensor in enumerate(group["params"]):
-                name = self._names.get(id(tensor)) or f"{label}.group{number}.{place}"
+                name = self._names.get(id(tensor)) or self._orphan(tensor, f"{label}.group{number}.{place}")
                 found.append(Owned(name, tensor, None))
         return found
+
+    def _orphan(self, tensor: Tensor, name: str) -> str:
+        """How a parameter is called that no model has: by the name that it had in one."""
+        former = self._former.get(tensor)
+        return name if former is None else f"{former} (replaced)"
 
     def params(self) -> Iterator[Owned]:
         """All parameters of all known models, then those that only an optimizer holds."""
@@ -230,6 +238,7 @@ class Models:
             self.trees.append(tree)
             for owned in tree.params:
                 self._names.setdefault(id(owned.tensor), owned.name)
+                self._former[owned.tensor] = owned.name
 
     def _visit(self, module: Module, path: str, tree: Tree) -> None:
         seen_before = module in self._paths

@@ -32,6 +32,8 @@ class Hook:
     leave: Callable[[Any, tuple[Any, ...], dict[str, Any], Any, BaseException | None], None]
     adapt: Callable[[tuple[Any, ...], dict[str, Any]], Arguments] | None = None
     """Makes arguments readable more than once (a generator of parameters), without changing their meaning."""
+    passive: bool = False
+    """Whether it only records: it is passed over in steps that are left out."""
 
 
 @dataclass
@@ -39,15 +41,19 @@ class Gate:
     """Whether this process records at all; wrappers look at nothing else when it does not."""
 
     awake: bool = False
+    recording: bool = True
+    """False while a step is left out."""
 
 
 def around(original: Callable[..., Any], hook: Hook, gate: Gate, boundary: Boundary) -> Callable[..., Any]:
     """``original`` with ``hook`` at its border."""
     run, enter, leave, adapt, name = boundary.run, hook.enter, hook.leave, hook.adapt, hook.name
+    passive = hook.passive
     is_compiling, is_traced = torch.compiler.is_compiling, torch._C._get_tracing_state
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        if is_compiling() or not gate.awake or is_traced() is not None:
+        asleep = not gate.awake or (passive and not gate.recording)
+        if asleep or is_compiling() or is_traced() is not None:
             return original(*args, **kwargs)
         if adapt is not None:
             args, kwargs = run(name, adapt, args, kwargs) or (args, kwargs)

@@ -58,8 +58,6 @@ class Session:
         self.plan = plan
         self.decide: Callable[[int], bool] = _always
         """Asked with a step's number as it begins: whether it is recorded."""
-        self.recording = True
-        """False while a step is left out."""
         self.step = 0
         self.boundary = Boundary()
         self.gate = Gate()
@@ -78,7 +76,7 @@ class Session:
     def _begin_process(self) -> None:
         """Everything that a forked child has of its own."""
         self.step = 0
-        self.recording = True
+        self.gate.recording = True
         self.steps = Steps()
         self.output = Output(self._open_sink, self._framework, self.boundary)
         self.calls = Calls(self.output.emit)
@@ -92,6 +90,11 @@ class Session:
         """The latest loss that a gradient scaler scaled."""
         self.frozen_seen = False
         """Whether the models that no optimizer of this step trains were looked at in this step."""
+
+    @property
+    def recording(self) -> bool:
+        """False while a step is left out."""
+        return self.gate.recording
 
     @property
     def faults(self) -> list[str]:
@@ -237,7 +240,7 @@ class Session:
         self.functions.window_closed()
         self._described = False
         self.frozen_seen = False
-        self.recording = bool(self.decide(self.step))
+        self.gate.recording = bool(self.decide(self.step))
 
     def emit(self, record: Record) -> None:
         """Give out a record."""
@@ -246,7 +249,7 @@ class Session:
     # Start, end, and children.
 
     def _install(self) -> None:
-        self.recording = bool(self.decide(0))
+        self.gate.recording = bool(self.decide(0))
         self.functions = ProjectFunctions(self, self._project or project_directory())
         self.models.install()
         self._undo = [self.models.remove, self.patches.undo, self.functions.remove]

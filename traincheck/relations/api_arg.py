@@ -127,14 +127,15 @@ WORDS: Final = {
 """How a sentence calls an argument, where its field name would not do."""
 
 
-def _context(window: Window, call: Call) -> dict[str, Value]:
+def _context(window: Window, call: Call, argument: str = "") -> dict[str, Value]:
     context = circumstances.of_call(window, call)
     if "recompute" in call.args:
         context["recompute"] = call.args["recompute"]
-    if call.role == DATA_NEXT and call.args.get("index") == 0:
-        context["shuffled"] = call.args.get("shuffled")
+    if call.role == DATA_NEXT:
         batches = call.args.get("batches")
         context["several_batches"] = batches > 1 if isinstance(batches, int) else None
+    if argument == "first hash":
+        context["shuffled"] = call.args.get("shuffled")
     return context
 
 
@@ -173,7 +174,8 @@ def _over_time(subject: Argument, window: Window, memory: Memory) -> Iterator[Ex
             expected, seen = f"{subject.argument} {before}, as before", f"{subject.argument} {value}"
             yield _example(same(value, before), _context(window, call), call, expected, seen)
         elif window.follows and call.context.stage == "train":
-            yield _example(value != before, _context(window, call), call, "something new", "exactly the same again")
+            context = _context(window, call, subject.argument)
+            yield _example(value != before, context, call, "something new", "exactly the same again")
 
 
 def _value(call: Call, argument: str) -> Value:

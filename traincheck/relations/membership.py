@@ -27,6 +27,8 @@ WORDS: Final[dict[str, str]] = {
     "alive": "parameters that a model still has or that get a gradient",
     "reached": "parameters that get a gradient",
     "trainable": "trainable parameters",
+    "first_layers": "first layers of models whose later layers learn",
+    "layers_reached": "layers that get a gradient",
     "layers_run": "layers with trained parameters that run in training",
     "layers_tracked": "layers that run with gradient tracking",
 }
@@ -38,6 +40,7 @@ SUBJECTS: Final = (
     Part("reached", "held"),
     Part("trainable", "held"),
     Part("layers_run", "layers_tracked"),
+    Part("first_layers", "layers_reached"),
 )
 
 
@@ -52,6 +55,9 @@ class Membership:
         return SUBJECTS if OPTIMIZER_STEP in window.keys else ()
 
     def needs(self, subject: Part) -> Needs:
+        if subject.part == "first_layers":
+            places = {(OPTIMIZER_STEP, AFTER, GRAD)}
+            return Needs(frozenset({OPTIMIZER_STEP, BACKWARD, MODULE_FORWARD}), frozenset(places))
         if subject.part == "layers_run":
             return Needs(frozenset({OPTIMIZER_STEP, BACKWARD, MODULE_FORWARD}))
         places = {(OPTIMIZER_STEP, AFTER, PARAM), (OPTIMIZER_STEP, AFTER, GRAD)}
@@ -63,6 +69,8 @@ class Membership:
             return ()
         if subject.part == "layers_run":
             return _layers(window, {step.subject for step in steps})
+        if subject.part == "first_layers":
+            return _first_layers(window, steps)
         return _parameters(subject, window, steps, memory)
 
     def describe(self, subject: Part) -> str:
@@ -120,7 +128,8 @@ def _layers(window: Window, stepped: set[str]) -> Iterator[Example]:
     tracked: dict[str, bool] = {}
     apis: dict[str, str] = {}
     for call in window.named(MODULE_FORWARD):
-        if call.subject in owners and call.context.stage == "train" and call.end >= 0:
+        evaluates = not call.context.grad_enabled and call.args.get("training") is False
+        if call.subject in owners and call.context.stage == "train" and call.end >= 0 and not evaluates:
             good = call.out.get("requires_grad") is True or call.args.get("recompute") is True
             tracked[call.subject] = tracked.get(call.subject, False) or good
             apis.setdefault(call.subject, call.api)
@@ -132,3 +141,34 @@ def _layers(window: Window, stepped: set[str]) -> Iterator[Example]:
         yield Example(False, context, missing, expected, seen, apis[missing[0]], len(missing))
     elif tracked:
         yield Example(True, context, count=len(tracked))
+
+
+def _first_layers(window: Window, steps: list[Call]) -> Iterator[Example]:
+    """A layer that runs first feeds the later ones: when they learn and it does not, something was cut in between."""
+    sizes: dict[str, str] = {}
+    for step in steps:
+        sizes |= circumstances.gradients(window, step) or {}
+    reached: dict[str, bool] = {}
+    for name, size in sizes.items():
+        variable = window.variables.get(name)
+        if variable is not None and variable.trainable and variable.in_model:
+            layer = name.rpartition(".")[0]
+            reached[layer] = reached.get(layer, False) or size != "none"
+    ran: dict[str, list[str]] = {}
+    for call in window.named(MODULE_FORWARD):
+        learns = call.context.grad_enabled and call.context.stage == "train" and call.subject in reached
+        layers = ran.setdefault(call.subject.partition(".")[0], [])
+        if learns and call.subject not in layers:
+            layers.append(call.subject)
+    for layers in ran.values():
+        first, later = layers[:1], layers[1:]
+        if not any(reached[layer] for layer in later):
+            continue
+        if reached[first[0]]:
+            yield Example(True, ())
+            continue
+        silent = tuple(layer for layer in layers if not reached[layer])
+        seen = f"{len(silent)} of {len(layers)} layers that ran got none, among them the first"
+        yield Example(
+            False, (), silent, "a gradient for the layers that feed those which learn", seen, count=len(silent)
+        )
