@@ -96,8 +96,8 @@ def _parameters(subject: Part, window: Window, steps: list[Call], memory: Memory
         if held:
             yield Example(True, context, count=len(names))
         else:
-            expected = f"among the {WORDS[subject.whole]}"
-            seen = f"{len(names)} of {inside + len(names)} {WORDS[subject.part]} are not among them"
+            expected = f"all {WORDS[subject.part]} to be {WORDS[subject.whole]}"
+            seen = f"{len(names)} of {inside + len(names)} are not"
             yield Example(False, context, tuple(names), expected, seen, steps[0].api, len(names))
 
 
