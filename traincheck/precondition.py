@@ -58,6 +58,7 @@ PHRASES: Final[dict[str, tuple[str, str]]] = {
     "distributed": ("several processes train", "one process trains"),
     "loss_scaling": ("the loss is scaled", "the loss is not scaled"),
     "training": ("the model is in training mode", "the model is in evaluation mode"),
+    "layer_training": ("the layer is in training mode", "the layer is in evaluation mode"),
     "trainable": ("the parameter is trainable", "the parameter is frozen"),
     "own": ("this optimizer holds the parameter", "this optimizer does not hold the parameter"),
     "in_optimizer": ("an optimizer holds the parameter", "no optimizer holds the parameter"),

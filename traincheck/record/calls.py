@@ -59,6 +59,8 @@ class _Thread(threading.local):
         self.index = register(self.stack)
         self.modules: list[str] = []
         """Paths of the modules whose forward is running, outermost first."""
+        self.modes: list[bool] = []
+        """Their ``training`` flags."""
         self.inside: dict[Any, int] = {}
         """How deep each kind of call is nested, for hooks that speak of the outermost one."""
         self.optimizers: list[Any] = []

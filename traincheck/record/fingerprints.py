@@ -127,6 +127,17 @@ def tensors_in(value: object, depth: int = 5) -> Iterator[Tensor]:
             yield from tensors_in(getattr(value, field.name, None), depth - 1)
 
 
+def lengths(value: object, depth: int = 5) -> set[int]:
+    """The lengths of the tensors and sequences in a nested value."""
+    if isinstance(value, Tensor):
+        return {int(value.shape[0])} if value.dim() else set()
+    if depth and isinstance(value, Mapping):
+        return set().union(*(lengths(item, depth - 1) for item in value.values()))
+    if depth and isinstance(value, (list, tuple)):
+        return {len(value)}.union(*(lengths(item, depth - 1) for item in value))
+    return set()
+
+
 def first_tensor(value: object) -> Tensor | None:
     """The first tensor in a nested value."""
     return next(tensors_in(value), None)

@@ -101,6 +101,8 @@ class CheckpointHooks:
             "changed": sum(then != now for then, now in zip(self._before, after, strict=False)),
             "differing": _differing({_clean(name): value for name, value in given.items()}, live),
         }
+        names = {_clean(name) for name in given}
+        session.models.loaded.update({tensor: True for name, tensor in live.items() if name in names})
         session.describe(again=True)
         tree = session.models.tree(args[0])
         session.snapshots.params(call, AFTER, lambda: [] if tree is None else tree.params)

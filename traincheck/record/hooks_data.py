@@ -13,7 +13,7 @@ from torch.utils.data import dataloader, distributed, sampler
 
 from traincheck.record.arguments import qualified, size
 from traincheck.record.calls import OpenCall
-from traincheck.record.fingerprints import batch_fingerprint, first_tensor
+from traincheck.record.fingerprints import batch_fingerprint, lengths, tensors_in
 from traincheck.record.patching import Hook
 from traincheck.values import Value
 from traincheck.vocabulary import DATA_ITER, DATA_NEXT, DATA_SET_EPOCH
@@ -98,7 +98,7 @@ class DataHooks:
             call.context = session.context()
             call.out = {
                 "hash": session.boundary.run("batches", batch_fingerprint, batch),
-                "size": size(first_tensor(batch)),
+                "size": _samples(batch, source.facts.get("batch_size")),
             }
         return call
 
@@ -151,6 +151,14 @@ def install(session: Session) -> None:
     if session.wants(DATA_SET_EPOCH):
         hook = Hook(DATA_SET_EPOCH, hooks.epoch_begins, hooks.epoch_ends)
         wrap(distributed.DistributedSampler, "set_epoch", hook)
+
+
+def _samples(batch: Any, asked: Value) -> int | None:
+    """How many samples a batch holds: the number asked for where anything in it is that long, else its first length."""
+    tensors = list(tensors_in(batch))
+    if asked in lengths(batch) or (tensors and all(t.dim() > 1 and t.shape[1] == asked for t in tensors)):
+        return asked if isinstance(asked, int) else None
+    return size(next(iter(tensors), None))
 
 
 def _facts(loader: Any) -> dict[str, Value]:

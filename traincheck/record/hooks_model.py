@@ -54,6 +54,7 @@ class ForwardHooks:
         path = self._session.models.path(module)
         same = bool(modules) and modules[-1] == path
         modules.append(path)
+        self._session.calls.thread.modes.append(module.training)
         return _Pass(None if same or not self._layers else self._layer_begins(module, path))
 
     def _model_begins(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Pass:
@@ -67,6 +68,7 @@ class ForwardHooks:
         inner = innermost(module)
         path = models.path(inner)
         session.calls.thread.modules.append(path)
+        session.calls.thread.modes.append(inner.training)
         inputs = (args, kwargs)
         described: dict[str, Value] = {"training": module.training, "size": size(first_tensor(inputs))}
         wrapper = type(module).__name__ if inner is not module else models.wrapper(inner)
@@ -92,6 +94,7 @@ class ForwardHooks:
         if begun is None:
             return
         self._session.calls.thread.modules.pop()
+        self._session.calls.thread.modes.pop()
         call = begun.call
         if call is None:
             return

@@ -41,6 +41,16 @@ _LOSSES = (
     "multi_margin_loss",
     "soft_margin_loss",
 )
+_BY_SAMPLE = ("cross_entropy", "nll_loss")
+_BY_ELEMENT = (
+    "mse_loss",
+    "l1_loss",
+    "smooth_l1_loss",
+    "huber_loss",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+)
+"""Losses that compare element by element: other shapes are broadcast, which is hardly ever meant."""
 _DROPOUTS = (
     "dropout",
     "dropout1d",
@@ -86,6 +96,11 @@ class OperationHooks:
         described = self._describe(args, kwargs)
         if described is None:
             return None
+        if self._role == PARAM_INIT:
+            described["loaded"] = argument(args, kwargs, 0, "tensor") in self._session.models.loaded
+        elif self._role in (DROPOUT, ATTENTION):
+            modes = self._session.calls.thread.modes
+            described["layer_training"] = modes[-1] if modes else None
         return self._session.open(self._role, self._api, self._subject(args, kwargs), described)
 
     def ends(
@@ -161,12 +176,15 @@ def _loss_of(name: str) -> Describe:
     def describe(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Value] | None:
         given = argument(args, kwargs, 0, "log_probs" if name == "ctc_loss" else "input")
         target = argument(args, kwargs, 1, "targets" if name == "ctc_loss" else "target")
-        return {
-            "input_dtype": dtype_name(given.dtype) if isinstance(given, Tensor) else None,
-            "input_size": size(given) if isinstance(given, Tensor) else None,
-            "target_size": size(target) if isinstance(target, Tensor) else None,
-            "reduction": str(kwargs.get("reduction", "mean")),
-        }
+        described: dict[str, Value] = {"reduction": str(kwargs.get("reduction", "mean"))}
+        if isinstance(given, Tensor):
+            described["input_dtype"] = dtype_name(given.dtype)
+        if isinstance(given, Tensor) and isinstance(target, Tensor) and target.dim():
+            if name in _BY_SAMPLE:
+                described |= {"input_size": size(given), "target_size": size(target)}
+            elif name in _BY_ELEMENT:
+                described |= {"input_size": tuple(given.shape), "target_size": tuple(target.shape)}
+        return described
 
     return describe
 

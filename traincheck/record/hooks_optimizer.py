@@ -202,7 +202,8 @@ class ClipHooks:
         if call is not None and call.recorded and error is None:
             if isinstance(result, Tensor):
                 call.out["total_norm"] = number(result)
-            call.out["after_norm"] = sum((norm or 0.0) ** 2 for norm in norms(grads)) ** 0.5
+            if call.args.get("norm_type") == 2.0:
+                call.out["after_norm"] = sum((norm or 0.0) ** 2 for norm in norms(grads)) ** 0.5
         self._session.finish(call, error)
 
 

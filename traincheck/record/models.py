@@ -108,6 +108,8 @@ class Models:
         self._names: dict[int, str] = {}
         self._former: Any = WeakIdKeyDictionary()
         """The last name of each parameter that has had one: what was replaced keeps it."""
+        self.loaded: Any = WeakIdKeyDictionary()
+        """The parameters that hold what was loaded."""
         self._missed: set[int] = set()
         self._main: list[weakref.ref[Module]] | None = None
         self.trees: list[Tree] = []

@@ -152,6 +152,9 @@ def _here(subject: Argument, window: Window) -> Iterator[Example]:
         else:
             held, expected = value is (subject.how == "true"), f"{subject.argument} {subject.how}"
         context = _context(window, call)
+        if subject.call in (DROPOUT, ATTENTION):
+            del context["stage"], context["grad_enabled"]
+            context["layer_training"] = call.args.get("layer_training")
         if subject.call == DROPOUT:
             context["has_dropout"] = bool(call.args.get("p"))
         yield _example(held, context, call, expected, f"{subject.argument} {value}")

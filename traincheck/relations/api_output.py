@@ -105,6 +105,8 @@ class APIOutput:
             if subject.form == "autocast dtype" and call.api.endswith(PLAIN_PRODUCTS):
                 continue
             region = _region(window, call) if subject.form == "autocast dtype" else None
+            if subject.form == "any" and _another_applied(window, call):
+                continue
             judged = _judge(subject, call, value, region)
             if judged is None:
                 continue
@@ -206,6 +208,12 @@ def _context(subject: Output, window: Window, call: Call) -> dict[str, Value]:
         before = max((step.seq for step in window.named(call.role) if step.seq < call.seq), default=-1)
         context["after_backward"] = any(before < backward.seq < call.end for backward in window.named(BACKWARD))
     return context
+
+
+def _another_applied(window: Window, call: Call) -> bool:
+    """Whether another optimizer had gradients in this step: then one without any may be meant."""
+    others = (step for step in window.named(call.role) if step.subject != call.subject)
+    return any(step.out.get("grads") not in (None, "none") for step in others)
 
 
 def _last_batch(call: Call) -> Value:

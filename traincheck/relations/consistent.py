@@ -141,15 +141,17 @@ def _odd_ones_out(name: str, held_by_rank: Mapping[int, Mapping[str, int | float
 
 
 def _across_steps(window: Window, memory: Memory) -> Iterator[Example]:
-    """Parameters of models, as long as the same optimizer (or none) holds them and nothing is loaded in between."""
+    """Parameters of models that this step trains, as long as one optimizer holds them and nothing is loaded."""
     before = circumstances.parameters_at_step(window, BEFORE)
     last: dict[str, tuple[object, object]] = memory.state.get("last", {})
     usual: dict[str, bool] = memory.state.setdefault("usual", {})
     loaded = bool(window.named(CHECKPOINT_LOAD)) or memory.state.get("loaded", False)
+    stepped = {step.subject for step in window.named(OPTIMIZER_STEP)}
     groups: dict[tuple[Fields, bool], list[str]] = {}
     for name, value in before.items():
         variable = window.variables.get(name)
-        if variable is None or loaded or not window.follows or not variable.in_model:
+        held = variable is not None and variable.in_model and variable.optimizer in stepped
+        if variable is None or not held or loaded or not window.follows:
             continue
         then, holder = last.get(name, (None, None))
         if holder != _holder(variable):
@@ -157,7 +159,6 @@ def _across_steps(window: Window, memory: Memory) -> Iterator[Example]:
         equal = value == then
         context = circumstances.frozen(
             {
-                "in_optimizer": variable.optimizer != "",
                 "trainable": variable.trainable,
                 "moves_by_habit": usual.setdefault(name, not equal),
             }

@@ -118,7 +118,7 @@ class EventContain:
             what = {
                 "some": f"changes at least one of the {PLURAL[kind]} it works on",
                 "every": f"changes each of the {PLURAL[kind]} it works on",
-                "never": f"leaves {PLURAL[kind]} unchanged",
+                "never": f"leaves {'frozen ' if subject.parent == OPTIMIZER_STEP else ''}{PLURAL[kind]} unchanged",
             }[subject.how]
             return f"{outer} {what}"
         if subject.child.startswith(CLEAR):
@@ -192,7 +192,11 @@ def _changes(subject: Contain, window: Window, call: Call) -> Iterator[Example]:
     shared = circumstances.frozen(_call_context(window, call))
     by_context: dict[tuple[Fields, bool], list[str]] = {}
     for name, moved in changed.items():
-        context = contexts.get(name) or shared
+        context = contexts.get(name, shared)
+        if contexts and subject.how == "never":
+            if ("trainable", False) not in context:
+                continue
+            context = shared
         if contexts and subject.how == "every" and not circumstances.must_move(context):
             continue
         by_context.setdefault((context, moved), []).append(name)
@@ -282,5 +286,7 @@ def _some(window: Window, call: Call, changed: dict[str, bool], contexts: dict[s
 
 def _call_context(window: Window, call: Call) -> dict[str, Value]:
     context = circumstances.of_call(window, call)
-    context["training"] = call.args.get("training")
+    if call.role == FORWARD:
+        del context["stage"], context["grad_enabled"]
+        context["training"] = call.args.get("training")
     return context
