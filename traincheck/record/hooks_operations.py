@@ -21,15 +21,19 @@ if TYPE_CHECKING:
 
 Describe = Callable[[tuple[Any, ...], dict[str, Any]], "dict[str, Value] | None"]
 
-_LOSSES = (
-    "cross_entropy",
-    "nll_loss",
+_BY_SAMPLE = ("cross_entropy", "nll_loss")
+_BY_ELEMENT = (
     "mse_loss",
     "l1_loss",
     "smooth_l1_loss",
     "huber_loss",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+)
+"""Losses that compare element by element: other shapes are broadcast, which is hardly ever meant."""
+_LOSSES = (
+    *_BY_SAMPLE,
+    *_BY_ELEMENT,
     "kl_div",
     "ctc_loss",
     "gaussian_nll_loss",
@@ -41,16 +45,6 @@ _LOSSES = (
     "multi_margin_loss",
     "soft_margin_loss",
 )
-_BY_SAMPLE = ("cross_entropy", "nll_loss")
-_BY_ELEMENT = (
-    "mse_loss",
-    "l1_loss",
-    "smooth_l1_loss",
-    "huber_loss",
-    "binary_cross_entropy",
-    "binary_cross_entropy_with_logits",
-)
-"""Losses that compare element by element: other shapes are broadcast, which is hardly ever meant."""
 _DROPOUTS = (
     "dropout",
     "dropout1d",
