@@ -1,0 +1,277 @@
+"""Each relation on small scripted steps: where it holds, where it does not, and what it says then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from tests.engine.script import NAMES, Script, clean_run, parameter
+from traincheck.events import Call, Context, Process, Variable, VariableTable
+from traincheck.relations import Example, Memory, by_name
+from traincheck.relations.api_arg import Argument
+from traincheck.relations.api_output import Output
+from traincheck.relations.api_sequence import Order
+from traincheck.relations.cadence import Count
+from traincheck.relations.consistent import Equal
+from traincheck.relations.event_contain import Contain
+from traincheck.relations.membership import Part
+from traincheck.vocabulary import (
+    AUTOCAST,
+    CHECKPOINT_LOAD,
+    DATA_NEXT,
+    DROPOUT,
+    FORWARD,
+    LOSS,
+    LR_STEP,
+    MODULE_FORWARD,
+    OPTIMIZER_STEP,
+    PARAM_INIT,
+    SCALER_STEP,
+)
+from traincheck.window import Window
+
+
+def examples(relation: str, subject: Any, windows: Sequence[Window]) -> list[Example]:
+    memory = Memory()
+    return [example for window in windows for example in by_name(relation).examples(subject, window, memory)]
+
+
+def failures(relation: str, subject: Any, windows: Sequence[Window]) -> list[Example]:
+    return [example for example in examples(relation, subject, windows) if not example.held]
+
+
+def two_ranks(differ_at: int | None, placement: str = "replicated", steps: int = 4) -> list[Window]:
+    """The windows of rank 0, each with its peer; from step ``differ_at`` on rank 1 has other weights."""
+    variables = tuple(parameter(name, placement=placement) for name in NAMES)
+    ranks = [Script(Process(rank=rank, world_size=2), variables=variables) for rank in range(2)]
+    for step in range(steps):
+        if differ_at is not None and step >= differ_at:
+            ranks[1].params[NAMES[0]] += 1
+        for script in ranks:
+            script.step(moves=())
+    pairs = list(zip(ranks[0].windows(), ranks[1].windows(), strict=True))
+    for first, second in pairs:
+        first.peers = (first, second)
+    return [first for first, _ in pairs]
+
+
+def test_replicas_that_drift_apart_are_named_with_the_rank() -> None:
+    found = failures("Consistent", Equal("param", "ranks"), two_ranks(differ_at=2))
+
+    assert 2 == len(found)
+    assert (NAMES[0],) == found[0].names
+    assert "differs between ranks 0, 1" in found[0].seen
+
+
+def test_what_replicas_share_by_habit_counts_only_if_the_whole_model_began_equal() -> None:
+    placements = {
+        dict(example.context)["placement"]
+        for windows in (two_ranks(None, "local"), two_ranks(0, "local"), two_ranks(None, "sharded"))
+        for example in examples("Consistent", Equal("param", "ranks"), windows)
+    }
+
+    assert {"local but equal at start", "local", "sharded"} == placements
+
+
+def tied(name: str, first: str) -> Variable:
+    return replace(parameter(name), tied=first)
+
+
+def test_a_tie_is_broken_when_it_stays_so_for_two_steps() -> None:
+    script = Script(variables=(parameter("Net.a.weight"), tied("Net.b.weight", "Net.a.weight")))
+    script.step()
+    script.records.append(VariableTable(next(script._seq), (parameter("Net.a.weight"), parameter("Net.b.weight"))))
+    script.step()
+    once = failures("Consistent", Equal("param", "names"), script.windows())
+    script.step()
+    twice = failures("Consistent", Equal("param", "names"), script.windows())
+
+    assert [] == once
+    assert [("Net.b.weight",)] == [example.names for example in twice]
+
+
+def test_parameters_that_an_optimizer_holds_and_no_model_has() -> None:
+    dead = parameter("Net.head.weight (replaced)", in_model=False)
+    script = Script(variables=(*map(parameter, NAMES), dead))
+    script.grads[dead.name] = None
+    script.step()
+    for window in script.windows():
+        window.memo.update({("gradients", call.seq): {} for call in window.named(OPTIMIZER_STEP)})
+        found = failures("Membership", Part("held", "alive"), [window])
+
+        assert [(dead.name,)] == [example.names for example in found]
+
+
+def layers(script: Script, tracked: Sequence[str], silent: Sequence[str]) -> None:
+    """A step in which some layers run; those of ``silent`` get no gradient."""
+    for name in (*silent, *tracked):
+        with script.call(MODULE_FORWARD, f"Net.{name}", {"requires_grad": True}, training=True):
+            pass
+    script.step()
+
+
+def test_first_layers_that_get_no_gradient_are_cut_off() -> None:
+    script = Script()
+    layers(script, tracked=["fc2"], silent=["fc1"])
+    (window,) = script.windows()
+    step = window.named(OPTIMIZER_STEP)[0]
+    sizes = {name: "none" if ".fc1." in name else "normal" for name in NAMES}
+    window.memo["gradients", step.seq] = sizes
+
+    assert [("Net.fc1",)] == [e.names for e in failures("Membership", Part("first_layers", "layers_reached"), [window])]
+
+
+def test_an_unused_last_layer_is_not_cut_off() -> None:
+    script = Script()
+    layers(script, tracked=[], silent=["fc1", "fc2"])
+    (window,) = script.windows()
+    step = window.named(OPTIMIZER_STEP)[0]
+    window.memo["gradients", step.seq] = {name: "none" if ".fc2." in name else "normal" for name in NAMES}
+
+    assert [] == failures("Membership", Part("first_layers", "layers_reached"), [window])
+
+
+def test_a_gradient_of_zero_need_not_move_a_parameter() -> None:
+    script = clean_run(steps=1)
+    script.step(moves=NAMES[1:])
+    window = script.windows()[1]
+    step = window.named(OPTIMIZER_STEP)[0]
+    subject = Contain(OPTIMIZER_STEP, "change:param", "every")
+    before = failures("EventContain", subject, [script.windows()[1]])
+    window.memo["gradients", step.seq] = {name: "zero" if name == NAMES[0] else "normal" for name in NAMES}
+
+    assert [(NAMES[0],)] == [example.names for example in before]
+    assert [] == failures("EventContain", subject, [window])
+
+
+def test_a_scheduler_is_too_fast_only_when_it_is_so_twice_on_end() -> None:
+    script = clean_run(steps=3)
+    script.step(scheduler_steps=2)
+    script.step()
+    once = failures("Cadence", Count(LR_STEP, OPTIMIZER_STEP, "at most once"), script.windows())
+    for _ in range(3):
+        script.step(scheduler_steps=2)
+
+    assert [] == once
+    assert failures("Cadence", Count(LR_STEP, OPTIMIZER_STEP, "at most once"), script.windows())
+
+
+def test_a_step_that_the_scaler_skipped_counts_for_the_scheduler() -> None:
+    script = Script()
+    for step in range(6):
+        with script.call(SCALER_STEP, "GradScaler"):
+            pass
+        if step % 2:  # every other step overflows
+            with script.call(OPTIMIZER_STEP, "SGD", {"grads": "all"}):
+                pass
+        with script.call(LR_STEP, "StepLR", in_init=False):
+            pass
+        script.end()
+
+    assert [] == failures("Cadence", Count(LR_STEP, OPTIMIZER_STEP, "at most once"), script.windows())
+
+
+def autocast_step(script: Script, *, enters: bool) -> None:
+    if enters:
+        with script.call(AUTOCAST, dtype="bfloat16", enabled=True):
+            pass
+    script.context = Context(stage="train", autocast="bfloat16")
+    script.step()
+
+
+def test_an_autocast_region_that_spans_steps_is_stale() -> None:
+    subject = Order(AUTOCAST, FORWARD, "after a step")
+    renewed, spanning = Script(), Script()
+    for step in range(3):
+        autocast_step(renewed, enters=True)
+        autocast_step(spanning, enters=step == 0)
+
+    assert [] == failures("APISequence", subject, renewed.windows())
+    assert 2 == len(failures("APISequence", subject, spanning.windows()))
+
+
+def load_and_init(initialised: int) -> list[Window]:
+    """A load of six tensors, after which some of them are initialised again."""
+    script = Script()
+    with script.call(CHECKPOINT_LOAD, "Net", {"matched": 6}):
+        pass
+    for number in range(initialised):
+        with script.call(PARAM_INIT, f"Net.layer{number}.weight", loaded=True):
+            pass
+    script.end()
+    return script.windows()
+
+
+def test_a_new_head_may_be_initialised_after_a_load_but_not_the_whole_model() -> None:
+    subject = Order(CHECKPOINT_LOAD, PARAM_INIT, "ever")
+
+    assert [] == failures("APISequence", subject, load_and_init(1))
+    assert 5 == len(failures("APISequence", subject, load_and_init(5))[0].names)
+
+
+def test_a_pass_that_begins_as_the_last_one_did() -> None:
+    script = Script()
+    for first in (11, 12, 12):
+        with script.call(DATA_NEXT, "DataLoader", {"hash": first}, index=0, shuffled=True, batches=9):
+            pass
+        script.end()
+    found = failures("APIArg", Argument(DATA_NEXT, "first hash", "distinct"), script.windows())
+
+    assert ["exactly the same again"] == [example.seen for example in found]
+
+
+def test_an_evaluation_may_see_the_same_batch_again() -> None:
+    script = Script()
+    script.context = Context(stage="eval", grad_enabled=False)
+    for _ in range(3):
+        with script.call(DATA_NEXT, "DataLoader", {"hash": 5}, index=0):
+            pass
+        script.end()
+
+    assert [] == examples("APIArg", Argument(DATA_NEXT, "hash", "distinct"), script.windows())
+
+
+def test_shapes_are_compared_with_their_types() -> None:
+    script = Script()
+    for target in ((8, 1), (8,)):
+        with script.call(LOSS, input_size=(8, 1), target_size=target):
+            pass
+    script.end()
+    found = examples("APIArg", Argument(LOSS, "input_size", "equal", "target_size"), script.windows())
+
+    assert [True, False] == [example.held for example in found]
+
+
+def test_dropout_is_judged_by_the_mode_of_its_layer() -> None:
+    script = Script()
+    for mode in (True, False):
+        with script.call(DROPOUT, "Net.drop", p=0.5, active=True, layer_training=mode):
+            pass
+    script.end()
+    found = examples("APIArg", Argument(DROPOUT, "active", "false"), script.windows())
+
+    assert [True, False] == [dict(example.context)["layer_training"] for example in found]
+
+
+def test_a_norm_above_its_bound_and_a_count_that_should_be_zero() -> None:
+    script = Script()
+    with script.call("grad.clip", "", {"after_norm": 1.5, "total_norm": 4.0}, max_norm=1.0):
+        pass
+    with script.call(CHECKPOINT_LOAD, "Net", {"aliased": 2, "matched": 6}):
+        pass
+    script.end()
+
+    assert 1 == len(failures("APIOutput", Output("grad.clip", "after_norm", "at most", "max_norm"), script.windows()))
+    assert 1 == len(failures("APIOutput", Output(CHECKPOINT_LOAD, "aliased", "zero"), script.windows()))
+
+
+def test_containment_is_by_interval() -> None:
+    script = Script()
+    with script.call(FORWARD, "Net", training=False), script.call(DROPOUT, "Net.drop", p=0.5, active=True):
+        pass
+    script.end()
+    calls: list[Call] = [call for window in script.windows() for call in window.calls]
+
+    assert {-1} == {call.parent for call in calls}
+    assert 1 == len(failures("EventContain", Contain(FORWARD, "active:dropout", "never"), script.windows()))
