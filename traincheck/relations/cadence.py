@@ -125,7 +125,7 @@ def _held(how: How, number: int, before: int | None) -> bool:
     """Too many counts when it happens twice on end: a step that the program left out doubles one count."""
     if how == "steady":
         return number == before
-    return number == 1 if how == "once" else min(number, before or 0) <= 1
+    return number == 1 if how == "once" else min(number, number if before is None else before) <= 1
 
 
 def _telling(numbers: dict[str, int]) -> tuple[str, int]:
