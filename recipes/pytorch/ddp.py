@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from data import split_digits
-from processes import run
+from processes import leave, run
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import StepLR
@@ -68,7 +68,7 @@ def train(args: argparse.Namespace) -> None:
     dist.barrier()
     if rank == 0:
         checkpoint.unlink()
-    dist.destroy_process_group()
+    leave()
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from data import split_digits
-from processes import run
+from processes import leave, run
 from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
@@ -46,7 +46,7 @@ def train(args: argparse.Namespace) -> None:
         with torch.no_grad():
             accuracy = (model(testing[0]).argmax(1) == testing[1]).float().mean().item()
         print(f"rank {dist.get_rank()} epoch {epoch} loss {loss.item():.4f} accuracy {accuracy:.3f}")
-    dist.destroy_process_group()
+    leave()
 
 
 def main() -> None:

@@ -1,12 +1,14 @@
-"""How the recipes for several processes start themselves when ``torchrun`` did not."""
+"""How the recipes for several processes start themselves when ``torchrun`` did not, and how they end."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import socket
+import time
 from collections.abc import Callable
 
+import torch.distributed as dist
 import torch.multiprocessing as mp
 
 Train = Callable[[argparse.Namespace], None]
@@ -21,6 +23,13 @@ def run(train: Train, args: argparse.Namespace, processes: int = 2) -> None:
         listener.bind(("127.0.0.1", 0))
         port = int(listener.getsockname()[1])
     mp.spawn(_worker, args=(train, processes, port, args), nprocs=processes)
+
+
+def leave() -> None:
+    """Leave the process group together. Gloo's threads must be idle by then: they do not survive the interpreter."""
+    dist.barrier()
+    time.sleep(0.2)
+    dist.destroy_process_group()
 
 
 def _worker(rank: int, train: Train, processes: int, port: int, args: argparse.Namespace) -> None:

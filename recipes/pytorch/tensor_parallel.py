@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from data import split_digits
-from processes import run
+from processes import leave, run
 from torch import Tensor, nn
 
 
@@ -89,7 +89,7 @@ def train(args: argparse.Namespace) -> None:
         optimizer.step()
         if step % 10 == 0 and dist.get_rank() == 0:
             print(f"step {step} loss {loss.item():.4f}")
-    dist.destroy_process_group()
+    leave()
 
 
 def main() -> None:
