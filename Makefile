@@ -47,6 +47,7 @@ zoo-check: $(INSTALLED) ## infer the pytorch pack again and compare it with the 
 bench: $(INSTALLED) peer-venv ## costs, side by side with the peer; writes tests/benchmarks/RESULTS.md
 	PEER_PYTHON="$(PEER_PYTHON)" $(BIN)/python tests/benchmarks/collect_cost.py --write
 	PEER_PYTHON="$(PEER_PYTHON)" $(BIN)/python tests/benchmarks/infer_cost.py --write
+	$(BIN)/python tests/benchmarks/check_cost.py --write
 	$(BIN)/python tests/benchmarks/startup_cost.py --write
 
 bench-bugs: $(INSTALLED) ## real silent bugs, their fixed twins and clean programs; writes tests/bugs/RESULTS.md

@@ -62,6 +62,12 @@ def train_recorded(where: Path, steps: int, trace: Path) -> Run:
     return run(command, where=where, env={"BENCH_STEPS": str(steps)})
 
 
+def train_checked(where: Path, steps: int) -> Run:
+    """The program under live checks of the zoo, every step."""
+    command: list[str | Path] = [OUR_BIN / "traincheck-check", "--zoo", "pytorch", "--", sys.executable, PROGRAM]
+    return run(command, where=where, env={"BENCH_STEPS": str(steps)})
+
+
 def train_recorded_by_peer(where: Path, steps: int, trace: Path) -> Run:
     """The program under the peer's full collection. It writes a file beside the program: so a copy is run."""
     program = shutil.copy(PROGRAM, where)
