@@ -50,7 +50,9 @@ def infer(
     validate: Sequence[Path] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Inference:
-    """Infer from the traces at ``paths``; with several, each is held out in turn and what fails there is dropped.
+    """Infer from the traces at ``paths``; each run (of several programs: each program) is held out in turn.
+
+    What fails there is dropped.
 
     ``validate`` names further clean traces that take part in that test only. ``progress(done, total)`` is called after
     each trace. Raises :class:`traincheck.errors.UserError` on a trace that cannot be read.
@@ -58,7 +60,7 @@ def infer(
     summaries = summarise([*paths, *validate], jobs=jobs, progress=progress)
     references, witnesses = summaries[: len(paths)], summaries[len(paths) :]
     inference = conclude(merged(references))
-    failing = _failing_when_held_out(references) | _failing_on(inference.invariants, witnesses)
+    failing = _failing_when_held_out(_by_program(references)) | _failing_on(inference.invariants, witnesses)
     return _without(inference, failing)
 
 
@@ -210,8 +212,19 @@ def _sentence(text: str, condition: Precondition) -> str:
     return f"{body[0].upper()}{body[1:]}."
 
 
+def _by_program(summaries: Sequence[Summary]) -> list[Summary]:
+    """One summary a program, where there are several: what one program does must not depend on having seen it.
+
+    Runs of a single program are held out one by one.
+    """
+    programs = {summary.runs[0].program for summary in summaries}
+    if len(programs) < 2:
+        return list(summaries)
+    return [merged(s for s in summaries if s.runs[0].program == program) for program in sorted(programs)]
+
+
 def _failing_when_held_out(summaries: Sequence[Summary]) -> dict[Hypothesis, str]:
-    """Hypotheses that, concluded from all runs but one, are refuted by that one."""
+    """Hypotheses that, concluded from all summaries but one, are refuted by that one."""
     if len(summaries) < 2:
         return {}
     found: dict[Hypothesis, str] = {}
