@@ -11,7 +11,7 @@ BAD = """\
 2 findings, the first at step 3: Title of UPD000
 
 ERROR UPD000  Title of UPD000
-    Where           step 3 and 36 later, up to 39, rank 1, in torch.optim.SGD.step
+    Where           step 3 and 36 more up to step 39, rank 1, in torch.optim.SGD.step
     Expected        every parameter changed
     Seen            2 of 8 stayed the same
                     Net.layers.0.weight, Net.layers.1.weight
@@ -22,7 +22,7 @@ ERROR UPD000  Title of UPD000
                     - UPD003 Title of UPD003 (step 3, rank 1)
 
 ERROR {own}  Sentence 4.
-    Where           step 3 and 36 later, up to 39, rank 1, in torch.optim.SGD.step
+    Where           step 3 and 36 more up to step 39, rank 1, in torch.optim.SGD.step
     Expected        every parameter changed
     Seen            2 of 8 stayed the same
                     Net.layers.0.weight, Net.layers.1.weight, Net.layers.2.weight,

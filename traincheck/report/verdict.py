@@ -76,7 +76,8 @@ def place(finding: Finding) -> str:
     """Where a finding shows: step, rank and call."""
     where = f"step {finding.step}, rank {finding.rank}"
     if finding.steps > 1:
-        where = f"step {finding.step} and {finding.steps - 1} later, up to {finding.last_step}, rank {finding.rank}"
+        more = f"{finding.steps - 1} more up to step {finding.last_step}"
+        where = f"step {finding.step} and {more}, rank {finding.rank}"
     api = finding.violations[0].api if finding.violations else ""
     return f"{where}, in {api}" if api else where
 
