@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any, Final
 
+from traincheck.vocabulary import STAGES
+
 if TYPE_CHECKING:
     from traincheck.reaction import ViolationError
     from traincheck.watching import watch
@@ -30,8 +32,10 @@ def step() -> None:
 def stage(name: str) -> AbstractContextManager[None]:
     """What the program does inside of this ``with``: ``init``, ``train``, ``eval`` or ``checkpoint``. Never needed.
 
-    Does nothing while nothing is recorded.
+    Does nothing while nothing is recorded. Raises ``ValueError`` for any other name.
     """
+    if name not in STAGES:
+        raise ValueError(f"there is no stage {name!r}; there are {', '.join(STAGES)}")
     session = _session()
     return nullcontext() if session is None else session.stage(name)
 

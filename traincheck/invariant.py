@@ -6,13 +6,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from traincheck.precondition import Precondition
 from traincheck.values import Value, identity, to_json
 
 Severity: TypeAlias = Literal["error", "warning"]
-SEVERITIES: Final[tuple[Severity, ...]] = ("error", "warning")
 
 
 @dataclass(frozen=True, slots=True)

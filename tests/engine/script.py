@@ -109,7 +109,7 @@ class Script:
                 pass
             with self.call(LOSS, "", {"dtype": "float32"}, input_dtype="float32", input_size=size, target_size=size):
                 pass
-            with self.call(BACKWARD, "", None, loss=loss, finite=True) as call:
+            with self.call(BACKWARD, "", None, loss=loss) as call:
                 self.look(call, BEFORE, GRAD)
             self.grads = {name: next(self._contents) for name in self.params}
             self.look(call, AFTER, GRAD)

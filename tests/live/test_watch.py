@@ -200,3 +200,8 @@ def test_step_and_stage_do_nothing_while_nothing_is_recorded() -> None:
     traincheck.step()
     with traincheck.stage("eval"):
         pass
+
+
+def test_a_stage_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ValueError, match="there are init, train, eval, checkpoint"):
+        traincheck.stage("evaluate")

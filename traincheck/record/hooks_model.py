@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -203,6 +202,6 @@ def _output(result: Any, *, whole: bool) -> dict[str, Value]:
 def _loss(tensors: Any) -> dict[str, Value]:
     loss = tensors[0] if isinstance(tensors, (list, tuple)) and len(tensors) == 1 else tensors
     if not isinstance(loss, Tensor) or loss.numel() != 1:
-        return {"loss": None, "finite": None}
+        return {"loss": None}
     value = number(loss)
-    return {"loss": value, "finite": None if value is None else math.isfinite(value)}
+    return {"loss": value}

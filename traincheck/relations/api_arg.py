@@ -12,7 +12,6 @@ from traincheck.relations.contract import Example, Memory, Needs
 from traincheck.values import Value, same
 from traincheck.vocabulary import (
     ATTENTION,
-    BACKWARD,
     COLLECTIVE,
     DATA_NEXT,
     DROPOUT,
@@ -47,7 +46,6 @@ TABLE: Final[tuple[tuple[str, str, tuple[How, ...], str], ...]] = (
     (DATA_NEXT, "first hash", ("distinct",), ""),
     (GRAD_CLIP, "max_norm", ("steady", "same on ranks"), ""),
     (GRAD_CLIP, "tensors", ("steady", "same on ranks"), ""),
-    (BACKWARD, "finite", ("true",), ""),
     (ZERO_GRAD, "set_to_none", ("steady",), ""),
     (OPTIMIZER_STEP, "lr", ("same on ranks",), ""),
 )
@@ -122,7 +120,6 @@ WORDS: Final = {
     "numel": "number of elements",
     "op": "operation",
     "tensors": "number of tensors",
-    "finite": "finiteness of the loss",
 }
 """How a sentence calls an argument, where its field name would not do."""
 

@@ -1,4 +1,4 @@
-"""Calls occur in an order: one before the other within a step, or one between every two of the other."""
+"""Calls occur in an order: one before the other, between every two of it, anew after a step, or never after it."""
 
 from __future__ import annotations
 
@@ -63,13 +63,14 @@ RENEWED: Final = ((AUTOCAST, FORWARD),)
 """``(first, second)``: after an optimizer step, ``first`` begins anew before ``second`` in that circumstance."""
 
 NEVER_AFTER: Final = ((CHECKPOINT_LOAD, PARAM_INIT),)
-"""``(first, second)``: once ``first`` has happened, ``second`` does not, on the same model."""
+"""``(first, second)``: once ``first`` has happened, ``second`` does not undo most of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
     """``in step``: each ``second`` has a ``first`` before it in its step. ``between``: between two ``second`` lies a
-    ``first``. ``ever``: no ``second`` comes after a ``first``."""
+    ``first``. ``after a step``: after an optimizer step, a ``first`` begins anew before the next ``second``. ``ever``:
+    what a ``first`` did, no ``second`` undoes."""
 
     first: str
     second: str

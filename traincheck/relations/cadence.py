@@ -73,7 +73,8 @@ class Cadence:
     def examples(self, subject: Count, window: Window, memory: Memory) -> Iterable[Example]:
         """Counts run from just after one ``per`` to the next and start at the first ``per`` of the run.
 
-        Each object counts for itself: two optimizers that step in turn are two cadences of the same kind.
+        Each object counts for itself: two optimizers that step in turn are two cadences of the same kind. A single
+        double count fails no *at most once*: a program may leave out one step (an overflow) and count on.
         """
         since: Counter[str] = memory.state.setdefault("since", Counter())
         counted: dict[str, Counter[str]] = memory.state.setdefault("counted", {})
