@@ -21,8 +21,9 @@ ROOMS = (
     *("governor", "governed", "record"),
     *("prune", "infer", "causes", "check"),
     *("report", "verdicts"),
-    *("reaction", "live", "launch", "departure", "watching", "launched", "bootstrap"),
+    *("reaction", "options", "live", "launch", "departure", "agreement", "watching"),
     *("cli", "integrations"),
+    *("launched", "bootstrap"),
     "zoo_build",
 )
 """From the bottom to the top, each by its first name below ``traincheck``. The package itself is above them all."""
@@ -30,7 +31,7 @@ ROOMS = (
 APART = ({"trace", "relations"}, {"cli", "integrations"})
 """Rooms side by side: neither imports the other."""
 
-NEED_TORCH = {"record", "departure", "watching", "integrations"}
+NEED_TORCH = {"record", "departure", "agreement", "watching", "integrations"}
 START_RECORDING = {"departure", "launched", "watching", "bootstrap", "cli", "integrations", "zoo_build", ""}
 """Rooms that may import those that need torch; the ones that do not need it themselves do so when a function runs."""
 

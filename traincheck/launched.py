@@ -22,16 +22,20 @@ def start(launch_path: str) -> None:
 
 
 def _collect(launch: Launch) -> None:
+    from traincheck.integrations.auto import attach_when_imported
     from traincheck.record import Session
     from traincheck.trace import Writer
 
     def open_sink(process: Process) -> Sink:
         return Writer(Path(launch.directory), process)
 
-    Session(Plan(modules=launch.modules), open_sink, project=project(), name=LAUNCHED["collect"]).start()
+    session = Session(Plan(modules=launch.modules), open_sink, project=project(), name=LAUNCHED["collect"])
+    session.start()
+    attach_when_imported(session)
 
 
 def _check(launch: Launch) -> None:
+    from traincheck.integrations.auto import attach_when_imported
     from traincheck.invariant_file import load_invariants
     from traincheck.verdicts import write_verdict
     from traincheck.watching import Watch
@@ -45,7 +49,9 @@ def _check(launch: Launch) -> None:
     def save(process: Process, result: CheckResult, finished: bool) -> None:
         write_verdict(Path(launch.directory), process, result, finished=finished)
 
-    Watch(invariants, name=LAUNCHED["check"], overhead=None, save=save, project=project()).start()
+    watch = Watch(invariants, name=LAUNCHED["check"], overhead=None, save=save, project=project())
+    watch.start()
+    attach_when_imported(watch.session)
 
 
 def project() -> Path:

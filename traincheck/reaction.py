@@ -26,22 +26,30 @@ class ViolationError(Interruption):
 class Reaction:
     """Answers to new findings in the way that the user chose."""
 
-    def __init__(self, on_violation: OnViolation) -> None:
+    def __init__(
+        self, on_violation: OnViolation, *, listen: Callable[[Finding], object] | None = None, quiet: bool = False
+    ) -> None:
+        """``listen`` is told of every finding before anything else happens; ``quiet``: no warnings (other ranks)."""
         if not callable(on_violation) and on_violation not in NAMED:
             raise ValueError(f"on_violation is {on_violation!r}; expected one of {', '.join(NAMED)}, or a function")
         self.should_stop = False
         """With ``stop``: whether the loop should end now."""
         self._on_violation = on_violation
+        self._listen = listen
+        self._quiet = quiet
 
     def __call__(self, findings: Sequence[Finding]) -> None:
         """Raises :class:`ViolationError` if that was chosen, and lets through the one that a user's function raises."""
+        if self._listen is not None:
+            for finding in findings:
+                self._tell(self._listen, finding)
         if self._on_violation == "raise":
             raise ViolationError(findings)
         if callable(self._on_violation):
             for finding in findings:
                 self._tell(self._on_violation, finding)
             return
-        for finding in findings:
+        for finding in () if self._quiet else findings:
             LOGGER.warning("%s", told(finding))
         if self._on_violation == "stop":
             self.should_stop = True

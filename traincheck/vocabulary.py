@@ -33,6 +33,11 @@ DROPOUT: Final = "dropout"
 ATTENTION: Final = "attention"
 MATMUL: Final = "matmul"
 AUTOCAST: Final = "autocast"
+TRAINER_STEP: Final = "trainer.step"
+TRAINER_SAVE: Final = "trainer.save"
+TRAINER_LOAD: Final = "trainer.load"
+TRAINER_END: Final = "trainer.end"
+"""What the loop of a framework says of itself, through its adapter."""
 COLLECTIVE: Final = "collective."
 """Prefix: ``collective.all_reduce``, ``collective.broadcast``, ..."""
 
@@ -62,6 +67,10 @@ NOUN: Final[dict[str, str]] = {
     ATTENTION: "attention call",
     MATMUL: "matrix product or convolution",
     AUTOCAST: "autocast region",
+    TRAINER_STEP: "training step as the framework counts it",
+    TRAINER_SAVE: "checkpoint that the framework saved",
+    TRAINER_LOAD: "checkpoint that the framework loaded",
+    TRAINER_END: "end of the training as the framework counts it",
 }
 
 

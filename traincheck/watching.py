@@ -9,28 +9,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from torch.nn import Module
 from torch.optim import Optimizer
 
 from traincheck.check import Checker
 from traincheck.departure import before_group_ends
+from traincheck.errors import UserError
 from traincheck.events import Process
 from traincheck.findings import CheckResult, Finding
 from traincheck.governed import Governed
 from traincheck.invariant import Invariant
 from traincheck.launch import LAUNCHED
 from traincheck.live import LiveSink
+from traincheck.options import DEFAULT_OVERHEAD, Options
 from traincheck.plan import Interruption, Plan, Sink
 from traincheck.reaction import LOGGER, OnViolation, Reaction, told
 from traincheck.record import Session, active
 from traincheck.record.process import describe_process
 from traincheck.report.verdict import headline, verdict
-from traincheck.selection import Sources, gather
+from traincheck.selection import Sources
 
 Save: TypeAlias = Callable[[Process, CheckResult, bool], None]
-DEFAULT_OVERHEAD: Final = 0.02
 
 
 def watch(
@@ -47,9 +48,7 @@ def watch(
 ) -> Watch:
     """Check the training of this process from now on, until the ``with`` ends, ``close()``, or the end of the program.
 
-    ``zoo`` names packs, ``invariants`` files (or invariants themselves); ``select`` and ``ignore`` are codes or their
-    beginnings. ``overhead`` is the allowed cost as a fraction of step time, ``None`` for every step whatever it costs.
-    ``report`` is a directory for the HTML report. Models and optimizers are found without being given.
+    The options are those of :class:`traincheck.options.Options`. Models and optimizers are found without being given.
 
     Raises ``ValueError`` when something is being watched already, or for a code or option that does not exist;
     :class:`traincheck.errors.UserError` for packs and files that cannot be read.
@@ -57,22 +56,39 @@ def watch(
     first = active()
     if first is not None and first.name not in LAUNCHED.values():
         raise ValueError(f"{first.name} is active in this process already; close it before you watch again")
-    versions = describe_process("pytorch").versions
-    loaded = gather(zoo, invariants, select=select, ignore=ignore, versions=versions)
-    caller = sys._getframe(1)
-    watched = Watch(
-        loaded.invariants,
-        name=f"the watch started at {caller.f_code.co_filename}:{caller.f_lineno}",
-        overhead=overhead,
+    options = Options(
+        zoo=zoo,
+        invariants=invariants,
         on_violation=on_violation,
+        select=select,
+        ignore=ignore,
+        overhead=overhead,
         report=report,
-        notes=loaded.notes,
     )
+    caller = sys._getframe(1)
+    watched = prepare(options, name=f"the watch started at {caller.f_code.co_filename}:{caller.f_lineno}")
     if first is not None:
         LOGGER.warning("TrainCheck: %s runs this program and does the watching; watch() adds nothing", first.name)
     else:
         watched.start([_watchable(item) for item in (model, optimizer, *more) if item is not None])
     return watched
+
+
+def prepare(
+    options: Options, *, name: str, listen: Callable[[Finding], object] | None = None, quiet: bool = False
+) -> Watch:
+    """A watch with these options, not started yet. Raises what :meth:`Options.gathered` raises."""
+    options.validate()
+    loaded = options.gathered(describe_process("pytorch").versions)
+    return Watch(
+        loaded.invariants,
+        name=name,
+        overhead=options.overhead,
+        reaction=Reaction(options.on_violation, listen=listen, quiet=quiet),
+        report=options.report,
+        notes=loaded.notes,
+        quiet=quiet,
+    )
 
 
 def _watchable(item: object) -> Module | Optimizer:
@@ -90,14 +106,16 @@ class Watch:
         *,
         name: str,
         overhead: float | None,
-        on_violation: OnViolation = "warn",
+        reaction: Reaction | None = None,
         report: str | Path | None = None,
         notes: Sequence[str] = (),
         save: Save | None = None,
         project: Path | None = None,
+        quiet: bool = False,
     ) -> None:
         self._invariants = invariants
-        self._reaction = Reaction(on_violation)
+        self._reaction = reaction or Reaction("warn")
+        self._quiet = quiet
         self._report = None if report is None else Path(report)
         self._notes = tuple(notes)
         self._save = save
@@ -114,6 +132,11 @@ class Watch:
         before_group_ends(self._session, self._settle)
         atexit.register(self._close_at_exit)
 
+    @property
+    def session(self) -> Session:
+        """What records for it."""
+        return self._session
+
     def close(self) -> None:
         """Judge the last steps and stop. With ``on_violation="raise"`` what they show is raised here."""
         if not self._running:
@@ -122,14 +145,11 @@ class Watch:
         atexit.unregister(self._close_at_exit)
         self._session.close()
         result = self.result
-        if self._save is None:
+        if self._save is None and not self._quiet:
             # Whoever saves the verdict of this process tells it together with those of the others.
-            level = logging.WARNING if verdict(result) == "not checked" else logging.INFO
+            level = logging.INFO if verdict(result) == "clean" else logging.WARNING
             LOGGER.log(level, "TrainCheck: %s", headline(result))
-        if self._report is not None:
-            from traincheck.report.html import write_report
-
-            write_report(result, self._report)
+        self._write_report(result)
         if self._sink is not None and self._sink.interruption is not None:
             raise self._sink.interruption
 
@@ -171,6 +191,17 @@ class Watch:
 
     def _noted(self, result: CheckResult) -> CheckResult:
         return replace(result, notes=(*self._notes, *result.notes, *self._session.faults))
+
+    def _write_report(self, result: CheckResult) -> None:
+        """A report that cannot be written must not end a training that has succeeded."""
+        if self._report is None:
+            return
+        from traincheck.report.html import write_report
+
+        try:
+            write_report(result, self._report)
+        except (OSError, UserError) as error:
+            LOGGER.warning("TrainCheck: the report could not be written to %s: %s", self._report, error)
 
     def _settle(self) -> None:
         if self._sink is not None:

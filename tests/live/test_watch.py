@@ -73,13 +73,14 @@ def test_a_clean_loop_is_clean_and_trains_the_same_weights_and_random_numbers() 
     assert torch.equal(numbers_alone, numbers)
 
 
-def test_a_violation_is_one_warning_at_its_step(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_violation_is_one_warning_at_its_step_and_one_line_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
     with watch() as watched:
         train(overwrite_at_step_3)
 
-    (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    warning, summary = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert "step 4" in warning.getMessage()
     assert PARAMETERS_STAY.text in warning.getMessage()
+    assert "TrainCheck: 1 finding" in summary.getMessage()
     assert [4] == [finding.step for finding in watched.findings]
 
 

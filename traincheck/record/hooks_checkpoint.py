@@ -75,7 +75,7 @@ class CheckpointHooks:
         tree = models.tree(owner)
         session.snapshots.params(call, BEFORE, lambda: [] if tree is None else tree.params)
         if call is not None and call.recorded:
-            live = _live(owner)
+            live = live_tensors(owner)
             self._before = fingerprints(list(live.values()))
             self._aliased = _aliased(argument(args, kwargs, 1, "state_dict"), live)
         return call
@@ -90,7 +90,7 @@ class CheckpointHooks:
             call.out = {"shared_storage": _shared(args[0], session.models.optimizers())}
             session.snapshots.optimizer_state(call, AFTER, args[0])
             return
-        live = _live(args[0])
+        live = live_tensors(args[0])
         after = fingerprints(list(live.values()))
         call.out = {
             "missing": len(result.missing_keys),
@@ -129,7 +129,7 @@ def _hook(session: Session, role: str, api: str) -> Hook:
     return Hook(role, hooks.begins, hooks.ends)
 
 
-def _live(module: Module) -> dict[str, Tensor]:
+def live_tensors(module: Module) -> dict[str, Tensor]:
     """What a state dictionary of the module would hold, by clean name, without running its hooks."""
     found: dict[str, Tensor] = {}
     for path, part in innermost(module).named_modules(remove_duplicate=False):
@@ -152,8 +152,8 @@ def _compare_saved(saved: Any, trees: list[Tree]) -> dict[str, Value]:
     best: tuple[tuple[int, int], str, dict[str, Any], dict[str, Tensor]] = ((0, 0), "", {}, {})
     for given in _mappings(saved, _DEPTH):
         for tree in trees:
-            live = _live(tree.root)
-            names = _aligned(given, live)
+            live = live_tensors(tree.root)
+            names = aligned(given, live)
             overlap = len(names.keys() & live.keys())
             likeness = (overlap, _aliased(names, live))
             if likeness > best[0] and 2 * overlap >= min(len(names), len(live)):
@@ -161,14 +161,21 @@ def _compare_saved(saved: Any, trees: list[Tree]) -> dict[str, Value]:
     if not best[1]:
         return out
     _, label, names, live = best
-    kept = {_memory(live[name]) for name in names if name in live}
-    missing = [name for name in live if name not in names and _memory(live[name]) not in kept]
-    out |= {"matches": label, "missing": len(missing), "unexpected": len(names.keys() - live.keys())}
-    out["differing"] = _differing(names, live)
-    return out
+    return {**out, "matches": label, **compared(names, live)}
 
 
-def _aligned(given: Mapping[str, Any], live: Mapping[str, Tensor]) -> dict[str, Any]:
+def compared(given: Mapping[str, Any], live: Mapping[str, Tensor]) -> dict[str, Value]:
+    """How many of the live tensors are missing among the given ones, unexpected there, or different.
+
+    A tensor that is given under one of its names is not missing under the others.
+    """
+    kept = {_memory(live[name]) for name in given if name in live}
+    missing = [name for name in live if name not in given and _memory(live[name]) not in kept]
+    unexpected = len(given.keys() - live.keys())
+    return {"missing": len(missing), "unexpected": unexpected, "differing": _differing(given, live)}
+
+
+def aligned(given: Mapping[str, Any], live: Mapping[str, Tensor]) -> dict[str, Any]:
     """The saved names without wrappers; a leading ``module.`` goes only where the model has none."""
     names = {_clean(name): value for name, value in given.items()}
     if all(name.startswith("module.") for name in names) and not any(name.startswith("module.") for name in live):
@@ -179,7 +186,7 @@ def _aligned(given: Mapping[str, Any], live: Mapping[str, Tensor]) -> dict[str, 
 def _mappings(value: Any, depth: int) -> Iterator[Mapping[str, Any]]:
     """The mappings from names to tensors inside what is saved; a module counts as one."""
     if isinstance(value, Module):
-        yield _live(value)
+        yield live_tensors(value)
     elif isinstance(value, Mapping):
         tensors = {name: item for name, item in value.items() if isinstance(name, str) and isinstance(item, Tensor)}
         if tensors:

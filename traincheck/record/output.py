@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Final
 
 from traincheck.events import Record
@@ -17,7 +18,7 @@ MOST_HELD: Final = 100_000
 class Output:
     """The sink of this process, opened when training activity happens in it."""
 
-    def __init__(self, open_sink: OpenSink, framework: str, boundary: Boundary) -> None:
+    def __init__(self, open_sink: OpenSink, framework: Callable[[], str], boundary: Boundary) -> None:
         self._open_sink = open_sink
         self._framework = framework
         self._boundary = boundary
@@ -51,7 +52,7 @@ class Output:
                 self._boundary.run("sink.close", sink.close)
 
     def _open(self) -> None:
-        self._sink = self._open_sink(describe_process(self._framework))
+        self._sink = self._open_sink(describe_process(self._framework()))
         if self._dropped:
             self._boundary.note(f"{self._dropped} records before the first training step were left out")
         held, self._held = self._held, []

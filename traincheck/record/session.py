@@ -63,7 +63,8 @@ class Session:
         self.gate = Gate()
         self.patches = Patches(self.gate, self.boundary)
         self._open_sink = open_sink
-        self._framework = framework
+        self.framework = framework
+        """Which loop drives the training; an adapter says so before the first step."""
         self._project = project
         self._step_source = step_source
         self._wanted: dict[str, bool] = {}
@@ -78,7 +79,7 @@ class Session:
         self.step = 0
         self.gate.recording = True
         self.steps = Steps()
-        self.output = Output(self._open_sink, self._framework, self.boundary)
+        self.output = Output(self._open_sink, lambda: self.framework, self.boundary)
         self.calls = Calls(self.output.emit)
         self.snapshots = Snapshots(self.plan, self.models, self.calls, self.output.emit, self.boundary)
         self.table = Table(self.models)
@@ -141,6 +142,20 @@ class Session:
             yield
         finally:
             self._stage.remove(name)
+
+    def record_now(self) -> None:
+        """Record this step although it was to be left out: something rare follows that is worth its cost.
+
+        Only between two steps, when nothing of the step that begins has happened.
+        """
+        self.gate.recording = True
+
+    def tell(self, role: str, api: str, subject: str, args: Mapping[str, Value], out: Mapping[str, Value]) -> None:
+        """Record a moment that is no call of torch: what a framework's own loop says of itself."""
+        call = self.open(role, api, subject, args)
+        if call is not None:
+            call.out = dict(out)
+            self.finish(call)
 
     def watch(self, *items: Module | Optimizer) -> None:
         """Make models and optimizers known that were built before the session started."""

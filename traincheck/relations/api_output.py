@@ -25,11 +25,27 @@ from traincheck.vocabulary import (
     MODULE_FORWARD,
     OPTIMIZER_LOAD,
     OPTIMIZER_STEP,
+    TRAINER_END,
+    TRAINER_LOAD,
+    TRAINER_SAVE,
+    TRAINER_STEP,
     one,
 )
 from traincheck.window import Window
 
-Form = Literal["true", "zero", "positive", "finite", "at most", "equals", "autocast dtype", "same on ranks", "any"]
+Form = Literal[
+    "true",
+    "zero",
+    "not zero",
+    "positive",
+    "finite",
+    "at most",
+    "at least",
+    "equals",
+    "autocast dtype",
+    "same on ranks",
+    "any",
+]
 
 TABLE: Final[tuple[tuple[str, str, Form, str], ...]] = (
     (DATA_NEXT, "size", "equals", "batch_size"),
@@ -54,6 +70,16 @@ TABLE: Final[tuple[tuple[str, str, Form, str], ...]] = (
     (CHECKPOINT_LOAD, "matched", "positive", ""),
     (CHECKPOINT_LOAD, "aliased", "zero", ""),
     (OPTIMIZER_LOAD, "shared_storage", "zero", ""),
+    (TRAINER_STEP, "micro_steps", "equals", "planned_micro_steps"),
+    (TRAINER_STEP, "lr", "not zero", ""),
+    (TRAINER_SAVE, "missing", "zero", ""),
+    (TRAINER_SAVE, "differing", "zero", ""),
+    (TRAINER_LOAD, "missing", "zero", ""),
+    (TRAINER_LOAD, "differing", "zero", ""),
+    (TRAINER_END, "steps", "equals", "planned_steps"),
+    (TRAINER_END, "epochs", "at least", "planned_epochs"),
+    (TRAINER_END, "schedule_steps", "equals", "steps"),
+    (TRAINER_END, "final_lr", "zero", ""),
 )
 """``(role, output, form, argument)``. ``any``: not ``none``."""
 
@@ -61,7 +87,13 @@ PLAIN_PRODUCTS: Final = ("matmul", "__matmul__", "bmm", "mm", "addmm", "einsum")
 """Products without weights of a layer: programs do these in full precision on purpose (rotary embeddings)."""
 
 TOLERANCE: Final = 1.001
-"""How far a clipped norm may lie above its bound through rounding."""
+"""How far a clipped norm, or a fraction of an epoch, may lie beyond its bound through rounding."""
+
+TOLD: Final = (
+    *("training", "strict", "recompute", "closure", "input_dtype", "kind_of_weights"),
+    *("stopped", "schedule", "first_step"),
+)
+"""Arguments that are circumstances."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +159,11 @@ class APIOutput:
         what = {
             "true": "is true",
             "zero": "is zero",
+            "not zero": "is not zero",
             "positive": "is at least one",
             "finite": "is finite",
             "at most": f"is at most its {subject.argument.replace('_', ' ')}",
+            "at least": f"is at least its {subject.argument.replace('_', ' ')}",
             "equals": f"equals its {_argument_name(subject)}",
             "autocast dtype": "is the dtype of the enclosing autocast region",
             "same on ranks": "is the same on all ranks",
@@ -156,6 +190,16 @@ WORDS: Final = {
     (FORWARD, "requires_grad"): "gradient tracking of the output",
     (MODULE_FORWARD, "requires_grad"): "gradient tracking of the output",
     (BACKWARD, "loss"): "loss",
+    (TRAINER_STEP, "micro_steps"): "number of backward passes",
+    (TRAINER_STEP, "lr"): "learning rate",
+    (TRAINER_SAVE, "missing"): "number of the model's tensors missing on disk",
+    (TRAINER_SAVE, "differing"): "number of tensors on disk that differ from the live weights",
+    (TRAINER_LOAD, "missing"): "number of the model's tensors that the checkpoint lacks",
+    (TRAINER_LOAD, "differing"): "number of live tensors that differ from the loaded checkpoint",
+    (TRAINER_END, "steps"): "number of steps done",
+    (TRAINER_END, "epochs"): "number of epochs done",
+    (TRAINER_END, "schedule_steps"): "number of scheduler steps done",
+    (TRAINER_END, "final_lr"): "learning rate that the schedule ends with",
 }
 """How a sentence calls an output, where its field name would not do."""
 
@@ -167,17 +211,20 @@ def _judge(subject: Output, call: Call, value: Value, region: str | None) -> tup
             return value is True, f"{subject.output} true"
         case "zero":
             return value == 0, f"{subject.output} 0"
+        case "not zero":
+            return value != 0, f"{subject.output} above 0"
         case "positive":
             return isinstance(value, int) and value > 0, f"{subject.output} at least 1"
         case "any":
             return value != "none", "at least one gradient"
         case "finite":
             return isinstance(value, (int, float)) and math.isfinite(value), f"a finite {subject.output}"
-        case "at most":
+        case "at most" | "at least":
             bound = call.args.get(subject.argument)
             if not isinstance(bound, (int, float)) or not isinstance(value, (int, float)) or not math.isfinite(value):
                 return None
-            return value <= bound * TOLERANCE, f"{subject.output} at most {bound}"
+            held = value <= bound * TOLERANCE if subject.form == "at most" else value * TOLERANCE >= bound
+            return held, f"{subject.output} {subject.form} {bound}"
         case "equals":
             other = call.args.get(subject.argument)
             return None if other is None else (same(value, other), f"{subject.output} {other}")
@@ -199,9 +246,11 @@ def _context(subject: Output, window: Window, call: Call) -> dict[str, Value]:
     context = circumstances.of_call(window, call)
     if subject.output == "dtype" and subject.form == "equals":
         context["autocast"] = call.context.autocast != ""
-    for name in ("training", "strict", "recompute", "closure", "input_dtype", "kind_of_weights"):
+    for name in TOLD:
         if name in call.args:
             context[name] = call.args[name]
+    if subject.call == TRAINER_STEP:
+        context["pass_ended"] = circumstances.pass_ended(window)
     if subject.call == DATA_NEXT:
         context["last_batch"] = _last_batch(call)
     if subject.form == "any":

@@ -1,0 +1,31 @@
+"""Adapters without an edit: a command that is launched under TrainCheck gets them as it imports its frameworks."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Final
+
+import wrapt
+
+from traincheck.record import Session
+
+ADAPTERS: Final = {"transformers.trainer": "transformers_moments"}
+"""The module that a framework's own loop lives in, and the module here that can attach itself to that loop."""
+
+
+def attach_when_imported(session: Session) -> None:
+    """Have each framework that this process imports, or has imported, tell ``session`` its steps."""
+    for framework, adapter in ADAPTERS.items():
+        _attach_when_imported(session, framework, adapter)
+
+
+def _attach_when_imported(session: Session, framework: str, adapter: str) -> None:
+    def attach(module: Any) -> None:
+        if session.gate.awake:
+            session.boundary.run(f"adapter {adapter}", _attach, session, adapter)
+
+    wrapt.register_post_import_hook(attach, framework)
+
+
+def _attach(session: Session, adapter: str) -> None:
+    import_module(f"traincheck.integrations.{adapter}").attach(session)

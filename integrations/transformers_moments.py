@@ -1,0 +1,212 @@
+"""The moments of a Transformers Trainer, told in the training vocabulary. Nothing is judged here."""
+
+from __future__ import annotations
+
+import re
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Final
+
+from torch import Tensor
+from torch.nn import Module
+from torch.optim import Optimizer
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from traincheck.record import Session
+from traincheck.record.hooks_checkpoint import live_tensors
+from traincheck.record.loop import Ended, Loop
+from traincheck.record.patching import Arguments, Hook
+from traincheck.watching import Watch
+
+FRAMEWORK: Final = "transformers"
+EVALUATIONS: Final = ("evaluate", "predict")
+ROUNDED: Final = 6
+"""Decimals of a share of the learning rate."""
+
+_SCHEDULE: Final = re.compile(r"_get_(.+?)(?:_schedule)?(?:_with_.*)?_lr_lambda")
+
+
+class TrainerMoments(TrainerCallback):
+    """Tells one session what a Trainer does: its steps, its evaluations, its checkpoints, its end, in its numbers."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._loop = Loop(session, FRAMEWORK, "transformers.Trainer")
+        self._lr: float | None = None
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Module | None = None,
+        optimizer: Optimizer | None = None,
+        **kwargs: Any,
+    ) -> None:
+        tell_evaluations(self.session, self._loop)
+        self._loop.begin(state.global_step, *(item for item in (model, innermost_optimizer(optimizer)) if item))
+        resumed = _resumed_from(args, state)
+        if resumed is not None and model is not None and _whole(args):
+            self._loop.loaded(resumed, model, _tensors_in_file(model))
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._loop.begin_step()
+
+    def on_pre_optimizer_step(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        optimizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        self._lr = max((float(group["lr"]) for group in optimizer.param_groups), default=None) if optimizer else None
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        lr_scheduler: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        micro_steps = args.gradient_accumulation_steps
+        self._loop.end_step(micro_steps=micro_steps, lr=self._lr, schedule=schedule_of(lr_scheduler))
+        self._keep_if_rare(control)
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._keep_if_rare(control)
+
+    def _keep_if_rare(self, control: TrainerControl) -> None:
+        if control.should_save or control.should_training_stop:
+            self._loop.keep()
+
+    def on_save(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Module | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if args.should_save and model is not None and _whole(args):
+            self._loop.saved(_checkpoint(args, state), model, _tensors_in_file(model))
+
+    def on_train_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        lr_scheduler: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        by_epochs = args.max_steps <= 0
+        self._loop.end(
+            Ended(
+                steps=state.global_step,
+                planned_steps=state.max_steps,
+                epochs=state.epoch if by_epochs else None,
+                planned_epochs=float(args.num_train_epochs) if by_epochs else None,
+                stopped=bool(control.should_training_stop) and state.global_step < state.max_steps,
+                schedule=schedule_of(lr_scheduler),
+                schedule_steps=getattr(lr_scheduler, "last_epoch", None),
+                final_lr=_share_left(lr_scheduler),
+            )
+        )
+
+
+def innermost_optimizer(optimizer: Any) -> Optimizer | None:
+    """The optimizer of torch inside what Accelerate made of it."""
+    while isinstance(getattr(optimizer, "optimizer", None), Optimizer):
+        optimizer = optimizer.optimizer
+    return optimizer if isinstance(optimizer, Optimizer) and hasattr(optimizer, "param_groups") else None
+
+
+def schedule_of(scheduler: Any) -> str:
+    """The kind of a schedule of Transformers, such as ``linear``; of any other the class of the scheduler."""
+    functions = getattr(scheduler, "lr_lambdas", None) or [None]
+    name = getattr(getattr(functions[0], "func", None), "__name__", "")
+    known = _SCHEDULE.match(name)
+    return known[1] if known else "" if scheduler is None else type(scheduler).__name__
+
+
+def _share_left(scheduler: Any) -> float | None:
+    """The learning rate now as a share of the one that the schedule is made for."""
+    base = max(getattr(scheduler, "base_lrs", None) or [0.0])
+    return round(max(scheduler.get_last_lr()) / base, ROUNDED) if base else None
+
+
+def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
+    return Path(args.output_dir or ".") / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+
+
+def _resumed_from(args: TrainingArguments, state: TrainerState) -> Path | None:
+    """Where the weights came from, as far as a callback can know: the folder that was saved at this step."""
+    given = args.resume_from_checkpoint
+    folder = Path(given) if isinstance(given, str) else _checkpoint(args, state)
+    return folder if state.global_step and folder.is_dir() else None
+
+
+def _whole(args: TrainingArguments) -> bool:
+    """Whether each process holds the whole model: sharded checkpoints have formats of their own."""
+    return not args.deepspeed and not args.fsdp
+
+
+def _tensors_in_file(model: Module) -> dict[str, Tensor]:
+    """The live tensors that a checkpoint of ``model`` holds, by their names in it."""
+    live = live_tensors(model)
+    if hasattr(model, "peft_config"):
+        from peft import get_peft_model_state_dict
+
+        return dict(get_peft_model_state_dict(model, state_dict=live, save_embedding_layers=False))
+    left_out = getattr(model, "_keys_to_ignore_on_save", None) or ()
+    return {name: tensor for name, tensor in live.items() if name not in left_out}
+
+
+def tell_evaluations(session: Session, loop: Loop) -> None:
+    """Whatever happens inside ``evaluate`` and ``predict`` is evaluation, also in the middle of training."""
+
+    def begins(args: tuple[Any, ...], kwargs: dict[str, Any]) -> AbstractContextManager[None]:
+        inside = loop.evaluation()
+        inside.__enter__()
+        return inside
+
+    def ends(inside: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, error: Any) -> None:
+        if inside is not None:
+            inside.__exit__(None, None, None)
+
+    for name in EVALUATIONS:
+        session.patches.wrap(Trainer, name, Hook(f"Trainer.{name}", begins, ends))
+
+
+def log_findings(watch: Watch) -> None:
+    """Put the number of findings into everything that the Trainer logs, so that it stands beside the loss."""
+
+    def adapt(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        logs = args[1] if len(args) > 1 else kwargs.get("logs")
+        if isinstance(logs, dict):
+            logs["traincheck/violations"] = len(watch.findings)
+        return args, kwargs
+
+    def nothing(*_: Any) -> None:
+        """Only the arguments are of interest."""
+
+    watch.session.patches.wrap(Trainer, "log", Hook("Trainer.log", nothing, nothing, adapt))
+
+
+def attach(session: Session) -> None:
+    """Have every Trainer that is made from now on tell ``session`` what it does."""
+
+    def begins(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Nothing is known of it yet."""
+
+    def ends(token: None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, error: Any) -> None:
+        if error is None:
+            args[0].add_callback(TrainerMoments(session))
+
+    session.patches.wrap(Trainer, "__init__", Hook("Trainer.__init__", begins, ends))

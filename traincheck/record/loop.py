@@ -1,0 +1,129 @@
+"""The loop of a framework, as its adapter tells it: where steps begin and end, and in which numbers it counts.
+
+An adapter translates moments into these few calls and judges nothing. Whatever fails in here is contained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+from torch.nn import Module
+from torch.optim import Optimizer
+
+from traincheck.record.hooks_checkpoint import aligned, compared
+from traincheck.record.models import innermost
+from traincheck.record.saved import read_weights
+from traincheck.record.session import Session
+from traincheck.values import Value
+from traincheck.vocabulary import TRAINER_END, TRAINER_LOAD, TRAINER_SAVE, TRAINER_STEP
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What a framework's loop says of a run that is over. ``None``: it does not say."""
+
+    steps: int
+    planned_steps: int | None = None
+    epochs: float | None = None
+    planned_epochs: float | None = None
+    stopped: bool = False
+    """Whether somebody asked for an early end."""
+    schedule: str = ""
+    """The kind of learning-rate schedule: ``linear``, ``cosine``."""
+    schedule_steps: int | None = None
+    final_lr: float | None = None
+
+
+class Loop:
+    """One training run of a framework, told to the session that records it."""
+
+    def __init__(self, session: Session, framework: str, api: str) -> None:
+        """``api`` is the dotted name of what drives the loop, as findings name it."""
+        self._session = session
+        self._api = api
+        self._inside = ExitStack()
+        self._first_step = 0
+        session.framework = framework
+
+    def begin(self, step: int, *items: Module | Optimizer) -> None:
+        """The run begins with this step, from 0: a run that is resumed begins later."""
+        session = self._session
+        session.watch(*items)
+        if session.step == 0:
+            session.step = step
+        self._first_step = session.step
+
+    def begin_step(self) -> None:
+        """What follows, up to :meth:`end_step`, is training."""
+        self._inside.close()
+        self._inside.enter_context(self._session.stage("train"))
+
+    def end_step(self, *, micro_steps: int | None = None, lr: float | None = None, schedule: str = "") -> None:
+        """The step is complete. ``micro_steps`` is how many backward passes it was to have, ``lr`` what it used."""
+        self._inside.close()
+        session = self._session
+        args: dict[str, Value] = {"planned_micro_steps": micro_steps, "schedule": schedule}
+        args["first_step"] = session.step == self._first_step
+        self._tell(TRAINER_STEP, "step", args, lambda: {"micro_steps": session.steps.micro_step, "lr": lr})
+        session.end_step()
+
+    def keep(self) -> None:
+        """Something rare follows, a checkpoint or the end: it is recorded even if this step was to be left out."""
+        self._session.record_now()
+
+    def evaluation(self) -> AbstractContextManager[None]:
+        """What happens inside is evaluation."""
+        return self._session.stage("eval")
+
+    def saved(self, path: Path, model: Module, tensors: Mapping[str, Tensor]) -> None:
+        """A checkpoint of ``model`` was written to ``path``: ``tensors``, by their names in the file."""
+        self._compare(TRAINER_SAVE, "save", path, model, tensors)
+
+    def loaded(self, path: Path, model: Module, tensors: Mapping[str, Tensor]) -> None:
+        """The run goes on from the checkpoint of ``model`` at ``path``."""
+        self._compare(TRAINER_LOAD, "load", path, model, tensors)
+
+    def end(self, account: Ended) -> None:
+        """The run is over."""
+        self._inside.close()
+        self.keep()
+        args: dict[str, Value] = {
+            "planned_steps": account.planned_steps,
+            "planned_epochs": account.planned_epochs,
+            "stopped": account.stopped,
+            "schedule": account.schedule,
+            "steps": account.steps,
+        }
+        out: dict[str, Value] = {
+            "steps": account.steps,
+            "epochs": account.epochs,
+            "schedule_steps": account.schedule_steps,
+            "final_lr": account.final_lr,
+        }
+        self._tell(TRAINER_END, "end", args, lambda: out)
+
+    def _compare(self, role: str, moment: str, path: Path, model: Module, live: Mapping[str, Tensor]) -> None:
+        def account() -> dict[str, Value]:
+            found = compared(aligned(read_weights(path), live), live)
+            renamed = bool(found.pop("unexpected")) and bool(found["missing"])
+            return {} if renamed else found
+
+        self._tell(role, moment, {}, account, subject=self._session.models.path(innermost(model)))
+
+    def _tell(
+        self,
+        role: str,
+        moment: str,
+        args: Mapping[str, Value],
+        account: Callable[[], Mapping[str, Value]],
+        subject: str = "",
+    ) -> None:
+        def tell() -> None:
+            self._session.tell(role, f"{self._api}.{moment}", subject, args, account())
+
+        if self._session.recording and self._session.wants(role):
+            self._session.boundary.run(role, tell)
