@@ -30,6 +30,9 @@ INVARIANTS_NAME: Final = "invariants.json"
 CURATION_NAME: Final = "curation.json"
 PACK_NAME: Final = "pack.json"
 
+BASE: Final = "pytorch"
+"""The pack that the others build on: what it says of an invariant comes first."""
+
 SubjectKey = tuple[str, Any]
 """Relation and subject: what a curation is keyed by."""
 
@@ -58,6 +61,8 @@ class PackIndex(Strict):
     version: str
     created: str
     """The day on which its invariants last changed: ISO 8601."""
+    builds_on: list[str] = Field(default_factory=list)
+    """Packs whose recipes were evidence for this one too, and whose curation it takes over."""
     recipes: list[Recipe]
     inferred_with: dict[str, str]
     versions: dict[str, Annotated[str, AfterValidator(_version_range)]]
@@ -128,7 +133,14 @@ def load_pack(name: str, root: Traversable | None = None) -> Pack:
     if (index.framework, index.version) != (framework, folder.name):
         raise DocumentError(f"{folder / PACK_NAME} says that it is {index.framework}@{index.version}")
     invariants = parse_invariants(_read(folder, INVARIANTS_NAME), str(folder / INVARIANTS_NAME))
-    return Pack(index, tuple(curated(invariants, read_curation(folder))))
+    curation = [entry for base in index.builds_on for entry in _newest_curation(base, packs, root)]
+    return Pack(index, tuple(curated(invariants, [*curation, *read_curation(folder)])))
+
+
+def _newest_curation(name: str, packs: Mapping[str, Sequence[str]], root: Traversable | None) -> list[CurationEntry]:
+    if name not in packs:
+        raise DocumentError(f"a zoo pack builds on {name!r:.80}, which is not installed")
+    return read_curation((root or installed()) / name / packs[name][0])
 
 
 def read_index(folder: Traversable) -> PackIndex:
@@ -179,7 +191,7 @@ def curated(invariants: Sequence[Invariant], entries: Sequence[CurationEntry]) -
 
 def explained(invariants: Sequence[Invariant], root: Traversable | None = None) -> list[Invariant]:
     """The invariants, those without a curation with what the zoo says of the same relation and subject."""
-    known = {subject_key(invariant.relation, invariant.subject): invariant for invariant in _newest(root)}
+    known = {subject_key(invariant.relation, invariant.subject): invariant for invariant in [*_newest(root)][::-1]}
     found = []
     for invariant in invariants:
         twin = known.get(subject_key(invariant.relation, invariant.subject))
@@ -217,9 +229,11 @@ def all_codes(root: Traversable | None = None) -> tuple[str, ...]:
 
 def explain(code: str, root: Traversable | None = None) -> tuple[Invariant, ...]:
     """The invariants of this code in the newest packs. Raises :class:`UserError` with the nearest codes."""
-    found = tuple(invariant for invariant in _newest(root) if invariant.code.lower() == code.lower())
+    named = [invariant for invariant in _newest(root) if invariant.code.lower() == code.lower()]
+    # Several packs may have inferred it, each from its own runs.
+    found = {subject_key(invariant.relation, invariant.subject): invariant for invariant in reversed(named)}
     if found:
-        return found
+        return tuple(found.values())[::-1]
     codes = all_codes(root)
     near = difflib.get_close_matches(code.upper(), codes, n=5, cutoff=0.5)
     hint = f"nearest: {', '.join(near)}" if near else f"there are: {', '.join(codes) or 'none'}"
@@ -227,7 +241,8 @@ def explain(code: str, root: Traversable | None = None) -> tuple[Invariant, ...]
 
 
 def _newest(root: Traversable | None) -> Iterator[Invariant]:
-    for framework in _packs(root):
+    packs = _packs(root)
+    for framework in sorted(packs, key=lambda name: (name != BASE, name)):
         yield from load_pack(framework, root).invariants
 
 

@@ -58,6 +58,8 @@ class _Recipes(Strict):
     schema_version: int
     kind: Literal["traincheck-zoo-recipes"]
     pack_version: str
+    builds_on: list[str] = Field(default_factory=list)
+    """Packs whose recipes are evidence for this one too, and whose curation it takes over, as ``pytorch``."""
     versions: dict[str, str]
     runs: list[Recipe] = Field(min_length=1)
 
@@ -127,17 +129,26 @@ def zoo_build(
 
 
 def _build(name: str, recipes_folder: Path, zoo_folder: Path, kept: Path | None) -> Build:
-    path = recipes_folder / RECIPES_NAME
-    data = parse(read_text(path), str(path))
-    check_header(data, str(path), kind=RECIPES_KIND, version=SCHEMA_VERSION)
-    recipes = validated(_Recipes, data, str(path))
-    folder = zoo_folder / recipes.pack_version
-    entries = read_curation(folder) if (folder / CURATION_NAME).exists() else []
+    recipes = _read_recipes(recipes_folder)
+    folders = {base: recipes_folder.parent / base for base in recipes.builds_on} | {name: recipes_folder}
+    entries: list[CurationEntry] = []
+    traces: list[Path] = []
     with tempfile.TemporaryDirectory(prefix="traincheck-zoo-") as scratch:
-        traces = _record(recipes.runs, recipes_folder.resolve(), (kept or Path(scratch)).resolve())
+        for part, source in folders.items():
+            of_part = _read_recipes(source)
+            pack = zoo_folder.parent / part / of_part.pack_version
+            entries += read_curation(pack) if (pack / CURATION_NAME).exists() else []
+            traces += _record(of_part.runs, source.resolve(), (kept or Path(scratch)).resolve() / part)
         inference = infer(traces, jobs=RUNS_AT_A_TIME)
     print(f"{name}: inferred {len(inference.invariants)} invariants from {len(traces)} runs")
-    return Build(folder, inference, entries, recipes)
+    return Build(zoo_folder / recipes.pack_version, inference, entries, recipes)
+
+
+def _read_recipes(folder: Path) -> _Recipes:
+    path = folder / RECIPES_NAME
+    data = parse(read_text(path), str(path))
+    check_header(data, str(path), kind=RECIPES_KIND, version=SCHEMA_VERSION)
+    return validated(_Recipes, data, str(path))
 
 
 def _record(runs: Sequence[Recipe], folder: Path, into: Path) -> list[Path]:
@@ -213,6 +224,7 @@ def _write(name: str, build: Build) -> None:
         "framework": name,
         "version": build.recipes.pack_version,
         "created": created,
+        "builds_on": build.recipes.builds_on,
         "recipes": [recipe.model_dump() for recipe in build.recipes.runs],
         "inferred_with": {package: version for run in runs for package, version in run.versions},
         "versions": build.recipes.versions,
