@@ -9,8 +9,11 @@ import wrapt
 
 from traincheck.record import Session
 
-ADAPTERS: Final = {"transformers.trainer": "transformers_moments"}
-"""The module that a framework's own loop lives in, and the module here that can attach itself to that loop."""
+ADAPTERS: Final = {
+    "transformers.modeling_utils": "transformers_loading",
+    "transformers.trainer": "transformers_moments",
+}
+"""The module that a framework's own loop (or loading) lives in, and the one here that attaches a session to it."""
 
 
 def attach_when_imported(session: Session) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from traincheck.agreement import Agreement
-from traincheck.findings import Finding
+from traincheck.check import Checker
+from traincheck.findings import CheckResult, Finding
 from traincheck.options import DEFAULT_OVERHEAD, Options
 from traincheck.reaction import LOGGER, OnViolation
 from traincheck.record import Session, active
@@ -74,9 +75,14 @@ class TrainCheckCallback(TrainerCallback, ExportableState):
         self._agreement: Agreement | None = None
 
     @property
+    def result(self) -> CheckResult:
+        """The verdict so far on the training that runs, or on the last one."""
+        return Checker(()).result() if self._watch is None else self._watch.result
+
+    @property
     def findings(self) -> tuple[Finding, ...]:
-        """What was found so far in the training that runs, or in the last one."""
-        return () if self._watch is None else self._watch.findings
+        """What was found so far."""
+        return self.result.findings
 
     def state(self) -> dict[str, Any]:
         """What a resumed Trainer builds this callback anew from."""

@@ -45,7 +45,8 @@ class TrainerMoments(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         tell_evaluations(self.session, self._loop)
-        self._loop.begin(state.global_step, *(item for item in (model, innermost_optimizer(optimizer)) if item))
+        items = (item for item in (model, innermost_optimizer(optimizer)) if item is not None)
+        self._loop.begin(state.global_step, *items, frozen_adapters=None if model is None else frozen_adapters(model))
         resumed = _resumed_from(args, state)
         if resumed is not None and model is not None and _whole(args):
             self._loop.loaded(resumed, model, _tensors_in_file(model))
@@ -125,6 +126,20 @@ def innermost_optimizer(optimizer: Any) -> Optimizer | None:
     while isinstance(getattr(optimizer, "optimizer", None), Optimizer):
         optimizer = optimizer.optimizer
     return optimizer if isinstance(optimizer, Optimizer) and hasattr(optimizer, "param_groups") else None
+
+
+def frozen_adapters(model: Module) -> list[str] | None:
+    """The tensors of those adapters in use (PEFT) of which none trains; ``None`` for a model without adapters."""
+    prefix = getattr(getattr(model, "base_model", None), "prefix", None)
+    chosen = getattr(model, "active_adapters", None)
+    if not isinstance(prefix, str) or not isinstance(chosen, list):
+        return None
+    found: list[str] = []
+    for adapter in chosen:
+        own = [(name, param) for name, param in model.named_parameters() if prefix in name and f".{adapter}" in name]
+        if not any(param.requires_grad for _, param in own):
+            found += [name for name, _ in own]
+    return found
 
 
 def schedule_of(scheduler: Any) -> str:

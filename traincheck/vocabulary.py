@@ -33,6 +33,7 @@ DROPOUT: Final = "dropout"
 ATTENTION: Final = "attention"
 MATMUL: Final = "matmul"
 AUTOCAST: Final = "autocast"
+TRAINER_BEGIN: Final = "trainer.begin"
 TRAINER_STEP: Final = "trainer.step"
 TRAINER_SAVE: Final = "trainer.save"
 TRAINER_LOAD: Final = "trainer.load"
@@ -67,6 +68,7 @@ NOUN: Final[dict[str, str]] = {
     ATTENTION: "attention call",
     MATMUL: "matrix product or convolution",
     AUTOCAST: "autocast region",
+    TRAINER_BEGIN: "start of the training as the framework tells it",
     TRAINER_STEP: "training step as the framework counts it",
     TRAINER_SAVE: "checkpoint that the framework saved",
     TRAINER_LOAD: "checkpoint that the framework loaded",

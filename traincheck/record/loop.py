@@ -5,7 +5,7 @@ An adapter translates moments into these few calls and judges nothing. Whatever 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from traincheck.record.models import innermost
 from traincheck.record.saved import read_weights
 from traincheck.record.session import Session
 from traincheck.values import Value
-from traincheck.vocabulary import TRAINER_END, TRAINER_LOAD, TRAINER_SAVE, TRAINER_STEP
+from traincheck.vocabulary import TRAINER_BEGIN, TRAINER_END, TRAINER_LOAD, TRAINER_SAVE, TRAINER_STEP
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +49,20 @@ class Loop:
         self._first_step = 0
         session.framework = framework
 
-    def begin(self, step: int, *items: Module | Optimizer) -> None:
-        """The run begins with this step, from 0: a run that is resumed begins later."""
+    def begin(self, step: int, *items: Module | Optimizer, frozen_adapters: Sequence[str] | None = None) -> None:
+        """The run begins with this step, from 0: a run that is resumed begins later.
+
+        ``frozen_adapters``: the tensors of active adapters (PEFT) that do not train; ``None`` without adapters.
+        """
         session = self._session
         session.watch(*items)
         if session.step == 0:
             session.step = step
         self._first_step = session.step
+        if frozen_adapters is not None:
+            out: dict[str, Value] = {"frozen_adapters": len(frozen_adapters)}
+            subject = ", ".join(frozen_adapters[:1])
+            self._tell(TRAINER_BEGIN, "begin", {}, lambda: out, subject)
 
     def begin_step(self) -> None:
         """What follows, up to :meth:`end_step`, is training."""

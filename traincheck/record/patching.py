@@ -102,13 +102,19 @@ class Patches:
     def wrap(self, owner: Any, name: str, hook: Hook) -> None:
         """Put ``hook`` around ``owner.name``; an attribute that this version of torch lacks is left out."""
         found = vars(owner).get(name, _ABSENT)
+        if isinstance(found, classmethod):
+            wrapper: Any = classmethod(around(found.__func__, hook, self.gate, self.boundary))
+            self._apply(_Patch(owner, name, found, wrapper, True))
+            return
         original = getattr(owner, name, None) if found is _ABSENT else found
         if not callable(original):
             return
         wrapper = self._wrapper_of(original, hook)
         if isinstance(owner, types.ModuleType):
             wrapper.__module__, wrapper.__qualname__, wrapper.__name__ = owner.__name__, name, name
-        patch = _Patch(owner, name, found, wrapper, found is not _ABSENT)
+        self._apply(_Patch(owner, name, found, wrapper, found is not _ABSENT))
+
+    def _apply(self, patch: _Patch) -> None:
         patch.apply()
         self._patches.append(patch)
 

@@ -10,7 +10,7 @@ from traincheck.events import Call, Variable
 from traincheck.relations import circumstances
 from traincheck.relations.contract import Example, Memory, Needs
 from traincheck.values import Fields
-from traincheck.vocabulary import AFTER, BACKWARD, GRAD, MODULE_FORWARD, OPTIMIZER_STEP, PARAM
+from traincheck.vocabulary import AFTER, BACKWARD, FORWARD, GRAD, MODULE_FORWARD, OPTIMIZER_STEP, PARAM
 from traincheck.window import Window
 
 
@@ -57,7 +57,7 @@ class Membership:
     def needs(self, subject: Part) -> Needs:
         if subject.part == "first_layers":
             places = {(OPTIMIZER_STEP, AFTER, GRAD)}
-            return Needs(frozenset({OPTIMIZER_STEP, BACKWARD, MODULE_FORWARD}), frozenset(places))
+            return Needs(frozenset({OPTIMIZER_STEP, BACKWARD, FORWARD, MODULE_FORWARD}), frozenset(places))
         if subject.part == "layers_run":
             return Needs(frozenset({OPTIMIZER_STEP, BACKWARD, MODULE_FORWARD}))
         places = {(OPTIMIZER_STEP, AFTER, PARAM), (OPTIMIZER_STEP, AFTER, GRAD)}
@@ -155,7 +155,8 @@ def _first_layers(window: Window, steps: list[Call]) -> Iterator[Example]:
             layer = name.rpartition(".")[0]
             reached[layer] = reached.get(layer, False) or size != "none"
     ran: dict[str, list[str]] = {}
-    for call in window.named(MODULE_FORWARD):
+    # A program may call the parts of its model one by one: then the head is called on its own.
+    for call in sorted(window.named(FORWARD) + window.named(MODULE_FORWARD), key=lambda call: call.seq):
         learns = call.context.grad_enabled and call.context.stage == "train" and call.subject in reached
         layers = ran.setdefault(call.subject.partition(".")[0], [])
         if learns and call.subject not in layers:

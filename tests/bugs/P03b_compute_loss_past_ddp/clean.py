@@ -1,0 +1,102 @@
+"""Classify text on two processes with a Trainer and a loss of our own. Starts both itself."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pydoc_data.topics import topics
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch.utils.data import Dataset
+from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments, set_seed
+
+
+class Paragraphs(Dataset):
+    """Pieces of two topics of Python's help, as bytes, and the number of the topic."""
+
+    def __init__(self, number, seed, length=40):
+        texts = [torch.tensor(list(topics[name].encode())) for name in ("compound", "formatstrings")]
+        random = torch.Generator().manual_seed(seed)
+        self.rows = []
+        for index in range(number):
+            text = texts[index % 2]
+            start = int(torch.randint(len(text) - length, (1,), generator=random))
+            self.rows.append({"input_ids": text[start : start + length], "labels": index % 2})
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        return self.rows[index]
+
+
+class WeightedLoss(Trainer):
+    """Weights the classes, which the model's own loss does not."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        labels = inputs.pop("labels")
+        outputs = model(**inputs)
+        loss = F.cross_entropy(outputs.logits, labels, weight=torch.tensor([1.0, 2.0]))
+        return (loss, outputs) if return_outputs else loss
+
+
+def train(args):
+    set_seed(args.seed)
+    torch.set_num_threads(1)
+    config = BertConfig(
+        vocab_size=256,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        num_labels=2,
+    )
+    with tempfile.TemporaryDirectory() as output:
+        arguments = TrainingArguments(
+            output_dir=output,
+            num_train_epochs=args.epochs,
+            per_device_train_batch_size=args.batch_size,
+            learning_rate=args.lr,
+            optim=args.optimizer,
+            seed=args.seed,
+            use_cpu=True,
+            report_to="none",
+            disable_tqdm=True,
+            logging_steps=10,
+            ddp_find_unused_parameters=False,
+            save_strategy="no",
+        )
+        WeightedLoss(
+            model=BertForSequenceClassification(config),
+            args=arguments,
+            train_dataset=Paragraphs(480, args.seed),
+        ).train()
+    dist.barrier()
+    time.sleep(0.2)
+    dist.destroy_process_group()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--optimizer", default="adamw_torch", help="a value of TrainingArguments.optim")
+    args = parser.parse_args()
+    if "RANK" in os.environ:
+        train(args)
+        return
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *sys.argv]
+    raise SystemExit(subprocess.run(command, check=False).returncode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Classify text with accumulation, for three epochs of nine batches each."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pydoc_data.topics import topics
+
+import torch
+from torch.utils.data import Dataset
+from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments, set_seed
+
+
+class Paragraphs(Dataset):
+    """Pieces of two topics of Python's help, as bytes, and the number of the topic."""
+
+    def __init__(self, number, seed, length=40):
+        texts = [torch.tensor(list(topics[name].encode())) for name in ("compound", "formatstrings")]
+        random = torch.Generator().manual_seed(seed)
+        self.rows = []
+        for index in range(number):
+            text = texts[index % 2]
+            start = int(torch.randint(len(text) - length, (1,), generator=random))
+            self.rows.append({"input_ids": text[start : start + length], "labels": index % 2})
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        return self.rows[index]
+
+
+class OldTrainer(Trainer):
+    """Counts the steps of an epoch as the releases of autumn 2024 did."""
+
+    def set_initial_training_values(self, args, dataloader, *rest):
+        values = list(super().set_initial_training_values(args, dataloader, *rest))
+        return tuple(values)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--optimizer", default="adamw_torch", help="a value of TrainingArguments.optim")
+    args = parser.parse_args()
+    set_seed(args.seed)
+    torch.set_num_threads(1)
+    config = BertConfig(
+        vocab_size=256,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        num_labels=2,
+    )
+    with tempfile.TemporaryDirectory() as output:
+        arguments = TrainingArguments(
+            output_dir=output,
+            num_train_epochs=args.epochs,
+            per_device_train_batch_size=args.batch_size,
+            learning_rate=args.lr,
+            optim=args.optimizer,
+            seed=args.seed,
+            use_cpu=True,
+            report_to="none",
+            disable_tqdm=True,
+            logging_steps=10,
+            gradient_accumulation_steps=2,
+            save_strategy="no",
+        )
+        OldTrainer(
+            model=BertForSequenceClassification(config),
+            args=arguments,
+            train_dataset=Paragraphs(8 * args.batch_size + args.batch_size // 2, args.seed),
+        ).train()
+
+
+if __name__ == "__main__":
+    main()
