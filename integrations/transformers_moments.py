@@ -41,11 +41,11 @@ class TrainerMoments(TrainerCallback):
         state: TrainerState,
         control: TrainerControl,
         model: Module | None = None,
-        optimizer: Optimizer | None = None,
+        optimizer: Any = None,
         **kwargs: Any,
     ) -> None:
         tell_evaluations(self.session, self._loop)
-        items = (item for item in (model, innermost_optimizer(optimizer)) if item is not None)
+        items = (item for item in (model, optimizer) if isinstance(item, (Module, Optimizer)))
         self._loop.begin(state.global_step, *items, frozen_adapters=None if model is None else frozen_adapters(model))
         resumed = _resumed_from(args, state)
         if resumed is not None and model is not None and _whole(args):
@@ -119,13 +119,6 @@ class TrainerMoments(TrainerCallback):
                 final_lr=_share_left(lr_scheduler),
             )
         )
-
-
-def innermost_optimizer(optimizer: Any) -> Optimizer | None:
-    """The optimizer of torch inside what Accelerate made of it."""
-    while isinstance(getattr(optimizer, "optimizer", None), Optimizer):
-        optimizer = optimizer.optimizer
-    return optimizer if isinstance(optimizer, Optimizer) and hasattr(optimizer, "param_groups") else None
 
 
 def frozen_adapters(model: Module) -> list[str] | None:

@@ -1,4 +1,4 @@
-"""A training that is interrupted and resumed from its last checkpoint by a new Trainer; the best model is loaded."""
+"""A training that is interrupted several times, and resumed from its last checkpoint by a new Trainer each time."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from transformers import (
 
 
 class Interruption(TrainerCallback):
-    """Ends the training early, as the end of a cluster job does."""
+    """Ends the training early and saves it, as a job does when the cluster sends it away."""
 
     def __init__(self, step: int) -> None:
         self.step = step
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         if state.global_step == self.step:
-            control.should_training_stop = True
+            control.should_save = control.should_training_stop = True
 
 
 def make_trainer(args: argparse.Namespace, output: str, interrupted_at: int | None) -> Trainer:
@@ -60,13 +60,13 @@ def make_trainer(args: argparse.Namespace, output: str, interrupted_at: int | No
 
 def main() -> None:
     parser = settings.parser(__doc__, batch_size=24, epochs=2)
-    parser.add_argument("--interrupted-at", type=int, default=20)
+    parser.add_argument("--interrupted-at", type=int, nargs="+", default=[6, 14, 25])
     args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as output:
-        make_trainer(args, output, args.interrupted_at).train()
-        trainer = make_trainer(args, output, None)
-        trainer.train(resume_from_checkpoint=True)
+        for number, step in enumerate([*args.interrupted_at, None]):
+            trainer = make_trainer(args, output, step)
+            trainer.train(resume_from_checkpoint=number > 0)
         print(f"step {trainer.state.global_step} epoch {trainer.state.epoch} best {trainer.state.best_metric:.3f}")
 
 

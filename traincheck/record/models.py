@@ -46,6 +46,12 @@ def innermost(module: Module) -> Module:
     return module if inner is None else innermost(inner)
 
 
+def innermost_optimizer(optimizer: Optimizer) -> Optimizer:
+    """``optimizer`` without what a framework (Accelerate) put around it, which shows the same groups and state."""
+    inner = getattr(optimizer, "optimizer", None)
+    return innermost_optimizer(inner) if isinstance(inner, Optimizer) else optimizer
+
+
 def class_name(module: Module) -> str:
     """The class as the program wrote it: FSDP2 puts its own in front."""
     names = [kind.__name__ for kind in type(module).__mro__]
@@ -141,6 +147,7 @@ class Models:
 
     def add_optimizer(self, optimizer: Optimizer) -> str:
         """Make the optimizer a known one; its label."""
+        optimizer = innermost_optimizer(optimizer)
         if self._optimizers.known(optimizer) is None:
             self._main = None
             self.stale = True
