@@ -270,9 +270,13 @@ class Models:
         return {id(tensor) for tensor in itertools.chain.from_iterable(held)} - self._names.keys()
 
     def _adopt(self, orphans: set[int]) -> None:
-        """Make the models known that have these parameters, among the modules seen so far."""
+        """Make the models known that have these parameters, among the modules seen so far.
+
+        What was taken out of its model is no model, even if something still holds it; when it is called, it is one.
+        """
         for module in list(self._live):
-            if any(id(tensor) in orphans for tensor in module._parameters.values()):
+            taken_out = module in self._parents and self._parent(module) is None
+            if not taken_out and any(id(tensor) in orphans for tensor in module._parameters.values()):
                 self.add(module)
         self.stale = False
         self._walk()
