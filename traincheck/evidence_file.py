@@ -6,9 +6,9 @@
 
 A group is what is held out at a time (:mod:`traincheck.held_out`), so there are at most sixteen: ``runs`` (``name``,
 ``program``, ``steps``, ``events``, ``versions``, ``identity``) and ``cases``, one for each hypothesis: ``relation``,
-``subject``, ``runs``, ``programs``, ``given_up``, ``places`` (``run``, ``step``, ``rank``, ``seen``: the first failures)
+``subject``, ``runs``, ``programs``, ``given_up``, ``places`` (first failures: ``run``, ``step``, ``rank``, ``seen``)
 and ``contexts``, each ``fields`` with the counts ``passing``, ``failing``, ``passing_steps``, ``failing_steps`` and
-``own_steps``. Values are written as in a trace: a list is a tuple, ``{"$float": "nan"}`` a number that JSON does not have.
+``own_steps``. Values are written as in a trace: a list is a tuple, and ``{"$float": "nan"}`` is what JSON cannot say.
 """
 
 from __future__ import annotations

@@ -6,9 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -59,6 +57,10 @@ class Processes:
         if self.workers == 1 or len(tasks) < 2:
             yield from map(Task.summary, tasks)
             return
+        # A fifth of the start of a command that needs neither.
+        from concurrent.futures import ProcessPoolExecutor
+        from multiprocessing import get_context
+
         with ProcessPoolExecutor(min(self.workers, len(tasks)), mp_context=get_context("spawn")) as pool:
             yield from pool.map(Task.summary, tasks)
 

@@ -26,7 +26,8 @@ class DocumentError(UserError):
 class Strict(BaseModel):
     """A part of a document: unknown fields and values of another type are refused."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    # Built when first used: who only writes documents does not pay for the checks of reading them.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 def read_text(path: Path) -> str:

@@ -65,8 +65,9 @@ class RemotePath:
         """The files below that match, in order of name, with their sizes in bytes."""
         with self._asked() as storage:
             found = storage.glob(f"{self.url.rstrip('/')}/{pattern}", detail=True)
-            named = {storage.unstrip_protocol(name): entry["size"] or 0 for name, entry in found.items()}
-        return {RemotePath(url): named[url] for url in sorted(named)}
+        # Each storage writes the names in its own way, but all end in what the pattern stands for.
+        depth = pattern.count("/") + 1
+        return {self / "/".join(name.rsplit("/", depth)[-depth:]): found[name]["size"] or 0 for name in sorted(found)}
 
     def open(self) -> Any:
         """The content as a binary file."""
