@@ -143,10 +143,19 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Every ``of``-th hypothesis, from the one numbered ``number`` on."""
+    """Some of the hypotheses: one of ``of`` shares, which together are all of them."""
 
     number: int = 0
     of: int = 1
+
+    def takes(self, relation: int, subject: int) -> bool:
+        """Whether the ``subject``-th hypothesis of the ``relation``-th relation belongs to it.
+
+        What hypotheses of one relation look up in a window they look up once; so as few shares as keep many workers
+        busy divide a relation.
+        """
+        lanes = max(1, self.of // 3)
+        return (relation * lanes + subject % lanes) % self.of == self.number
 
 
 class Gatherer:
@@ -157,7 +166,7 @@ class Gatherer:
 
     def __init__(self, source: Source, share: Share = Share()) -> None:
         self._source, self._share = source, share
-        self._known: set[Hypothesis] = set()
+        self._known: list[set[Any]] = [set() for _ in RELATIONS]
         self._cases: dict[Hypothesis, Case] = {}
         self._hypotheses: list[tuple[Relation[Any], Any, Case]] = []
         self._memories: dict[tuple[int, int], list[Memory]] = {}
@@ -183,15 +192,13 @@ class Gatherer:
         if len(self._proposed_from) >= MAX_ORIGINS:
             self._proposed_from.clear()
         self._proposed_from.add(origin)
-        for relation in RELATIONS:
+        for number, (relation, known) in enumerate(zip(RELATIONS, self._known, strict=True)):
             # What a window proposes is a set in places: only in an order of its own is it the same in each process.
-            for subject in sorted(relation.propose(window), key=repr):
-                hypothesis = (relation.name, subject)
-                if hypothesis not in self._known:
-                    self._known.add(hypothesis)
-                    if len(self._known) % self._share.of == self._share.number:
-                        self._cases[hypothesis] = case = Case()
-                        self._hypotheses.append((relation, subject, case))
+            for subject in sorted(set(relation.propose(window)) - known, key=repr):
+                if self._share.takes(number, len(known)):
+                    self._cases[relation.name, subject] = case = Case()
+                    self._hypotheses.append((relation, subject, case))
+                known.add(subject)
 
     def _count(self, relation: Relation[Any], subject: Any, case: Case, window: Window, memory: Memory) -> None:
         seen: set[tuple[Fields, bool]] = set()

@@ -19,7 +19,7 @@ _CONTINUATION: Final = b"\xff\xff\xff\xff"
 
 _ARROW_ERRORS: Final = (pa.ArrowException, OSError, ValueError, MemoryError, EOFError)
 
-ROWS_AT_ONCE: Final = 1024
+ROWS_AT_ONCE: Final = 256
 """Batches are made into Python values together up to so many rows: one by one, that costs as much as reading them."""
 
 
