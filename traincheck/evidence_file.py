@@ -4,7 +4,7 @@
 
     schema_version, kind ("traincheck-evidence"), traincheck (the version that gathered it), groups
 
-A group is what is held out at a time (:mod:`traincheck.held_out`), so there are at most sixteen: ``runs`` (``name``,
+A group is what is held out at a time (:mod:`traincheck.held_out`), so they are few: ``runs`` (``name``,
 ``program``, ``steps``, ``events``, ``versions``, ``identity``) and ``cases``, one for each hypothesis: ``relation``,
 ``subject``, ``runs``, ``programs``, ``given_up``, ``places`` (first failures: ``run``, ``step``, ``rank``, ``seen``)
 and ``contexts``, each ``fields`` with the counts ``passing``, ``failing``, ``passing_steps``, ``failing_steps`` and
@@ -35,7 +35,7 @@ KIND: Final = "traincheck-evidence"
 SUFFIX: Final = ".evidence.json.gz"
 
 MAX_SIZE_BYTES: Final = 512 * 1024 * 1024
-"""More than this, uncompressed, is neither written nor read. A hundred runs of a program stay below ten megabytes."""
+"""More than this, uncompressed, is neither written nor read. Sixty-four runs of a small CNN take two."""
 
 Count = Annotated[int, Field(ge=0)]
 

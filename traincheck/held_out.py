@@ -9,12 +9,13 @@ what was already put together when the others came.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import Final
 
-from traincheck.evidence import Run, Summary
+from traincheck.evidence import Run, Summary, merged
 
-MAX_GROUPS: Final = 16
+MAX_GROUPS: Final = 64
 
 
 def grouped(summaries: Iterable[Summary]) -> list[Summary]:
@@ -26,6 +27,18 @@ def grouped(summaries: Iterable[Summary]) -> list[Summary]:
     for summary in known:
         groups.setdefault(_group(summary.runs[0], len(runs), len(programs)), Summary()).merge(summary)
     return sorted(groups.values(), key=lambda summary: summary.runs)
+
+
+def held_out(groups: Sequence[Summary]) -> Iterator[tuple[Summary, Summary]]:
+    """Each group, and all others merged: from what goes before and after it, so that many groups stay affordable."""
+    before = list(accumulate(groups, _both, initial=Summary()))
+    after = list(accumulate(reversed(groups), _both, initial=Summary()))[::-1]
+    for place, group in enumerate(groups):
+        yield group, _both(before[place], after[place + 1])
+
+
+def _both(one: Summary, other: Summary) -> Summary:
+    return merged((one, other))
 
 
 def _group(run: Run, num_runs: int, num_programs: int) -> str:

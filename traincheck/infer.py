@@ -10,7 +10,7 @@ from typing import Any, Final
 from traincheck import precondition as preconditions
 from traincheck.evidence import Case, Hypothesis, Run, Summary, Tally, merged
 from traincheck.gathering import Engine, Processes, Reading, gather, survey
-from traincheck.held_out import MAX_GROUPS, grouped
+from traincheck.held_out import MAX_GROUPS, grouped, held_out
 from traincheck.invariant import Evidence, Invariant
 from traincheck.precondition import Precondition
 from traincheck.prune import implied
@@ -202,9 +202,8 @@ def _failing_when_held_out(summaries: Sequence[Summary]) -> dict[Hypothesis, str
     if len(summaries) < 2:
         return {}
     found: dict[Hypothesis, str] = {}
-    for index, held_out in enumerate(summaries):
-        others = conclude(merged(summary for place, summary in enumerate(summaries) if place != index))
-        found |= _failing_on(others.invariants, [held_out])
+    for group, others in held_out(summaries):
+        found |= _failing_on(conclude(others).invariants, [group])
     return found
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.engine.test_sharing import script_of, write
 from traincheck.evidence import Case, Gatherer, Place, Run, Source, Summary, Tally, merged
 from traincheck.evidence_file import evidence_path, load_evidence, save_evidence
-from traincheck.held_out import MAX_GROUPS, grouped
+from traincheck.held_out import MAX_GROUPS, grouped, held_out
 from traincheck.infer import Inference, infer
 from traincheck.json_file import DocumentError
 from traincheck.values import Value, fields
@@ -68,7 +68,7 @@ def test_a_trace_counts_once(places: list[str]) -> None:
 
 
 runs = st.lists(
-    st.tuples(st.integers(0, 60), st.integers(0, 25)), min_size=1, max_size=40, unique_by=lambda run: run[0]
+    st.tuples(st.integers(0, 200), st.integers(0, 90)), min_size=1, max_size=120, unique_by=lambda run: run[0]
 )
 
 
@@ -127,6 +127,14 @@ def test_every_value_comes_back_as_what_it_was(found: list[Any], given_up: bool)
 def exact(case: Case) -> tuple[object, ...]:
     """All of it; repr tells True from 1 from 1.0, and one NaN is as good as another."""
     return sorted(map(repr, case.contexts.items())), case.places, case.runs, case.programs, case.given_up
+
+
+def test_each_group_is_held_out_from_all_others() -> None:
+    groups = [_tiny(number, 0) for number in range(5)]
+
+    expected = [merged(group for group in groups if group is not left) for left in groups]
+    assert groups == [group for group, _ in held_out(groups)]
+    assert expected == [others for _, others in held_out(groups)]
 
 
 def test_equal_evidence_gives_equal_bytes(places: list[str], tmp_path: Path) -> None:
