@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.engine.script import NAMES, Script, clean_run
 from traincheck import evidence, gathering
+from traincheck.events import Process
 from traincheck.evidence import MAX_CONTEXTS, Gatherer, Share, Source, Summary, merged
 from traincheck.gathering import Processes, Reading, Task, gather, survey
 from traincheck.relations import Example
@@ -94,6 +95,25 @@ def test_real_processes_give_the_same(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [(1, 2), (2, 2)] == told
     assert list(gather(readings[:1], Processes(1))) == parallel
     assert list(gather(readings, Processes(1))) == list(gather(readings, Processes(2)))
+
+
+def test_ranks_are_compared_in_every_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathering, "WORTH_A_PROCESS_BYTES", 1)
+    directory = tmp_path / "ranks"
+    for rank in range(2):
+        script = Script(process=Process(rank, 2, 100 + rank))
+        for step in range(8):
+            script.step(moves=NAMES[:1] if rank and step > 5 else None)
+        write(directory, script)
+    reading = survey(str(directory))
+    (shared,) = gather([reading], Counting(4, []))
+
+    across_ranks = {
+        subject for relation, subject in shared.cases if relation == "Consistent" and subject.across == "ranks"
+    }
+    assert 3 == len(across_ranks)
+    assert any(shared.cases["Consistent", subject].places for subject in across_ranks)
+    assert [shared] == list(gather([reading], Processes(1)))
 
 
 def test_an_empty_reading_does_not_break_the_shares() -> None:
