@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
-from pathlib import Path
+from itertools import islice
 from typing import Any, Final
 
 from traincheck import precondition as preconditions
-from traincheck.evidence import Case, Gatherer, Hypothesis, Run, Summary, Tally, merged
+from traincheck.evidence import Case, Hypothesis, Run, Summary, Tally, merged
+from traincheck.gathering import Engine, Processes, Reading, gather, survey
+from traincheck.held_out import MAX_GROUPS, grouped, held_out
 from traincheck.invariant import Evidence, Invariant
 from traincheck.precondition import Precondition
 from traincheck.prune import implied
 from traincheck.relations import by_name
-from traincheck.trace import Trace, open_trace
 from traincheck.values import Fields, Value, identity
 
 CHANCE: Final = 0.5
@@ -41,76 +40,60 @@ class Inference:
     invariants: tuple[Invariant, ...]
     dropped: tuple[Dropped, ...]
     runs: tuple[Run, ...]
+    evidence: tuple[Summary, ...] = ()
+    """What all of it rests on, in the groups that were held out in turn."""
+    repeated: tuple[str, ...] = ()
+    """Traces that were given twice, or known before: they count once."""
 
 
 def infer(
-    paths: Sequence[Path],
+    places: Sequence[str],
     *,
-    jobs: int = 1,
-    validate: Sequence[Path] = (),
+    engine: Engine = Processes(),  # noqa: B008 - frozen
+    known: Sequence[Summary] = (),
+    validate: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Inference:
-    """Infer from the traces at ``paths``; each run (of several programs: each program) is held out in turn.
+    """Infer from the traces at ``places``, folders or URLs; each run (of several programs: each program) is held out.
 
-    What fails there is dropped.
-
-    ``validate`` names further clean traces that take part in that test only. ``progress(done, total)`` is called after
-    each trace. Raises :class:`traincheck.errors.UserError` on a trace that cannot be read.
+    What fails there is dropped. ``known`` is the evidence of traces that were read before: the result is the same as
+    from all of them at once. ``validate`` names further clean traces that take part in the test only.
+    ``progress(done, total)`` is called as the reading goes on. Raises :class:`traincheck.errors.UserError` on a trace
+    that cannot be read.
     """
-    summaries = summarise([*paths, *validate], jobs=jobs, progress=progress)
-    references, witnesses = summaries[: len(paths)], summaries[len(paths) :]
-    inference = conclude(merged(references))
-    failing = _failing_when_held_out(_by_program(references)) | _failing_on(inference.invariants, witnesses)
-    return _without(inference, failing)
+    readings, repeated = _new([survey(place) for place in places], known)
+    witnesses = [survey(place) for place in validate]
+    summaries = gather([*readings, *witnesses], engine, progress)
+    evidence = list(known)
+    for summary in islice(summaries, len(readings)):
+        evidence.append(summary)
+        if len(evidence) > 2 * MAX_GROUPS:
+            evidence = grouped(evidence)
+    evidence = grouped(evidence)
+    inference = conclude(merged(evidence))
+    failing = _failing_when_held_out(evidence) | _failing_on(inference.invariants, list(summaries))
+    return replace(_without(inference, failing), evidence=tuple(evidence), repeated=repeated)
 
 
-def summarise(
-    paths: Sequence[Path], *, jobs: int = 1, progress: Callable[[int, int], None] | None = None
-) -> list[Summary]:
-    """The evidence of each trace, in order; ``jobs`` processes share the work."""
-    summaries: list[Summary] = []
-    results: Iterable[Summary]
-    if jobs == 1 or len(paths) == 1:
-        results = map(summarise_trace, paths)
-        return _collect(results, summaries, len(paths), progress)
-    with ProcessPoolExecutor(min(jobs, len(paths)), mp_context=get_context("spawn")) as pool:
-        return _collect(pool.map(summarise_trace, paths), summaries, len(paths), progress)
-
-
-def _collect(
-    results: Iterable[Summary], into: list[Summary], total: int, progress: Callable[[int, int], None] | None
-) -> list[Summary]:
-    for summary in results:
-        into.append(summary)
-        if progress is not None:
-            progress(len(into), total)
-    return into
-
-
-def summarise_trace(path: Path) -> Summary:
-    """The evidence of one trace, in one pass."""
-    trace = open_trace(path)
-    gatherer = Gatherer(str(path.name), program_of(trace), tuple(sorted(trace.manifest.versions.items())))
-    for window in trace.windows():
-        gatherer.add(window)
-    return gatherer.summary()
-
-
-def program_of(trace: Trace) -> str:
-    """The command that made the trace up to its options: ``python train.py``."""
-    words: list[str] = []
-    for word in trace.manifest.command:
-        if word.startswith("-") and word != "-m":
-            break
-        words.append(Path(word).name)
-    return " ".join(words)[:200]
+def _new(readings: Sequence[Reading], known: Iterable[Summary]) -> tuple[list[Reading], tuple[str, ...]]:
+    """Each trace once, without those that are known; and the places of the others."""
+    seen = {run.identity for summary in known for run in summary.runs}
+    new: list[Reading] = []
+    repeated: list[str] = []
+    for reading in readings:
+        if reading.source.identity in seen:
+            repeated.append(reading.place)
+        else:
+            seen.add(reading.source.identity)
+            new.append(reading)
+    return new, tuple(repeated)
 
 
 def conclude(summary: Summary) -> Inference:
     """Judge every hypothesis on all the evidence."""
     kept: list[Invariant] = []
     dropped: list[Dropped] = []
-    for hypothesis, case in summary.cases.items():
+    for hypothesis, case in sorted(summary.cases.items(), key=lambda item: repr(item[0])):
         verdict = _judge(hypothesis, case)
         if isinstance(verdict, Invariant):
             kept.append(verdict)
@@ -133,12 +116,14 @@ def _judge(hypothesis: Hypothesis, case: Case) -> Invariant | Dropped:
     def drop(reason: str) -> Dropped:
         return Dropped(relation.name, asdict(subject), _sentence(text, preconditions.ALWAYS), reason)
 
-    if not case.contexts:
-        return drop("there was never an occasion to see whether it holds")
     if case.given_up:
         return drop("it was seen in too many different circumstances to compare them")
-    passing = {context: tally.passing_steps for context, tally in case.contexts.items() if tally.passing}
-    failing = [context for context, tally in case.contexts.items() if tally.failing]
+    if not case.contexts:
+        return drop("there was never an occasion to see whether it holds")
+    # Where two preconditions do equally well, the choice must not depend on which trace was read first.
+    contexts = sorted(case.contexts.items(), key=repr)
+    passing = {context: tally.passing_steps for context, tally in contexts if tally.passing}
+    failing = [context for context, tally in contexts if tally.failing]
     if not passing:
         return drop(f"it never held; {_where(case)}")
     condition = preconditions.find(passing, failing)
@@ -212,25 +197,13 @@ def _sentence(text: str, condition: Precondition) -> str:
     return f"{body[0].upper()}{body[1:]}."
 
 
-def _by_program(summaries: Sequence[Summary]) -> list[Summary]:
-    """One summary a program, where there are several: what one program does must not depend on having seen it.
-
-    Runs of a single program are held out one by one.
-    """
-    programs = {summary.runs[0].program for summary in summaries}
-    if len(programs) < 2:
-        return list(summaries)
-    return [merged(s for s in summaries if s.runs[0].program == program) for program in sorted(programs)]
-
-
 def _failing_when_held_out(summaries: Sequence[Summary]) -> dict[Hypothesis, str]:
     """Hypotheses that, concluded from all summaries but one, are refuted by that one."""
     if len(summaries) < 2:
         return {}
     found: dict[Hypothesis, str] = {}
-    for index, held_out in enumerate(summaries):
-        others = conclude(merged(summary for place, summary in enumerate(summaries) if place != index))
-        found |= _failing_on(others.invariants, [held_out])
+    for group, others in held_out(summaries):
+        found |= _failing_on(conclude(others).invariants, [group])
     return found
 
 

@@ -146,6 +146,16 @@ def load_invariants(path: Path) -> list[Invariant]:
     return parse_invariants(read_text(path), str(path))
 
 
+def load_provenance(path: Path) -> Provenance:
+    """Where the invariants of the file at ``path`` come from. Raises :class:`DocumentError` naming the place."""
+    name = str(path)
+    data = parse(read_text(path), name)
+    check_header(data, name, kind=KIND, version=SCHEMA_VERSION)
+    found = validated(_Document, data, name).provenance
+    runs = tuple(SourceRun(run.command, run.steps, run.versions) for run in found.runs)
+    return Provenance(found.created, found.traincheck, runs)
+
+
 def parse_invariants(text: str, name: str) -> list[Invariant]:
     """The invariants in ``text``; ``name`` is what errors call it. Raises :class:`DocumentError`."""
     data = parse(text, name)

@@ -26,7 +26,8 @@ class DocumentError(UserError):
 class Strict(BaseModel):
     """A part of a document: unknown fields and values of another type are refused."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    # Built when first used: who only writes documents does not pay for the checks of reading them.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 def read_text(path: Path) -> str:
@@ -48,12 +49,17 @@ def read_text(path: Path) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write the file at ``path``: all of it, or what was there stays. Raises :class:`DocumentError`."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """:func:`write_text` for what is not text."""
     try:
         if path.exists() and not path.is_file():
-            path.write_text(text, encoding="utf-8")
+            path.write_bytes(content)
             return
         unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        unfinished.write_text(text, encoding="utf-8")
+        unfinished.write_bytes(content)
         unfinished.replace(path)
     except OSError as error:
         raise DocumentError(f"{path} cannot be written: {error.strerror}") from error

@@ -21,6 +21,7 @@ from pydantic import Field
 from traincheck import __version__
 from traincheck.cli import new_app, run
 from traincheck.errors import UserError
+from traincheck.gathering import Processes
 from traincheck.infer import Inference, infer
 from traincheck.invariant import Invariant
 from traincheck.invariant_file import Provenance, SourceRun, dump_invariants, load_invariants
@@ -139,7 +140,7 @@ def _build(name: str, recipes_folder: Path, zoo_folder: Path, kept: Path | None)
             pack = zoo_folder.parent / part / of_part.pack_version
             entries += read_curation(pack) if (pack / CURATION_NAME).exists() else []
             traces += _record(of_part.runs, source.resolve(), (kept or Path(scratch)).resolve() / part)
-        inference = infer(traces, jobs=RUNS_AT_A_TIME)
+        inference = infer([str(trace) for trace in traces], engine=Processes(RUNS_AT_A_TIME))
     print(f"{name}: inferred {len(inference.invariants)} invariants from {len(traces)} runs")
     return Build(zoo_folder / recipes.pack_version, inference, entries, recipes)
 

@@ -1,23 +1,30 @@
-"""What inference takes, ours and the peer's, on longer and longer traces; and ours on a million events."""
+"""What inference takes, ours and the peer's, on longer and longer traces; by one process and by two; and a check."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from long_trace import lengthen
 from results import publish, table
-from runs import Run, infer, infer_by_peer, peer_torch, train_recorded, train_recorded_by_peer
+from runs import Run, check, infer, infer_by_peer, peer_torch, train_recorded, train_recorded_by_peer
 
 
-def measure_ours(scratch: Path, steps: int) -> tuple[Run, int]:
-    """The costs of inference and the number of invariants."""
-    trace, invariants = scratch / f"ours{steps}", scratch / f"ours{steps}.json"
-    train_recorded(scratch, steps, trace)
-    return infer(scratch, trace, invariants), count_ours(invariants)
+def trace_of(scratch: Path, steps: int, record_up_to: int) -> Path:
+    """A trace of so many steps: recorded, or a recorded one whose steps are repeated."""
+    trace = scratch / f"ours{steps}"
+    if trace.exists():
+        return trace
+    if steps <= record_up_to:
+        train_recorded(scratch, steps, trace)
+    else:
+        lengthen(trace_of(scratch, record_up_to, record_up_to), trace, steps=steps)
+    return trace
 
 
 def measure_peer(scratch: Path, steps: int) -> tuple[Run, int]:
@@ -27,47 +34,93 @@ def measure_peer(scratch: Path, steps: int) -> tuple[Run, int]:
     return infer_by_peer(scratch, trace, invariants), len(invariants.read_text(encoding="utf-8").splitlines())
 
 
-def measure_long(scratch: Path, trace: Path, events: int) -> tuple[Run, int, int]:
-    """The costs of our inference on a trace of so many events, the number of invariants, and that of steps."""
-    long, invariants = scratch / "long", scratch / "long.json"
-    steps = lengthen(trace, long, events)
-    return infer(scratch, long, invariants), count_ours(invariants), steps
+def by_steps(scratch: Path, args: argparse.Namespace) -> str:
+    """Ours and the peer's, on traces of more and more steps."""
+    rows: list[list[object]] = []
+    for steps in args.steps:
+        trace, invariants = trace_of(scratch, steps, args.record_up_to), scratch / "invariants.json"
+        ours = [infer(scratch, trace, invariants) for _ in range(args.rounds)]
+        cpu_s = _median(ours, lambda run: run.cpu_s)
+        costs: list[object] = [cpu_s, _median(ours, lambda run: run.peak_mb), count_ours(invariants)]
+        if steps <= args.peer_up_to:
+            peers, peer_found = measure_peer(scratch, steps)
+            costs += [peers.cpu_s, peers.peak_mb, peer_found, f"{peers.cpu_s / cpu_s:.0f}x"]
+        rows.append([f"{steps:,} steps", *costs, *[None] * (7 - len(costs))])
+        print("measured:", *rows[-1], file=sys.stderr, flush=True)
+    columns = ["", "CPU s", "peak MB", "invariants", "peer: CPU s", "peer: peak MB", "peer: invariants", "ratio"]
+    return (
+        f"Traces of `programs/mnist_cnn.py`, full collection; of more than {args.record_up_to} steps: recorded ones, "
+        "repeated. One process, CPU time of user and system, the start of the command included; ours is the median of "
+        f"{args.rounds} runs, the peer ran once, on at most {args.peer_up_to} steps, with torch {peer_torch()}.\n\n"
+        + table(columns, rows)
+    )
+
+
+def by_cores(scratch: Path, args: argparse.Namespace) -> str:
+    """One long trace, by one process and by two."""
+    trace = scratch / "long"
+    steps = lengthen(trace_of(scratch, args.record_up_to, args.record_up_to), trace, events=args.events)
+    runs: dict[int, list[Run]] = {1: [], 2: []}
+    for _ in range(args.rounds):
+        for jobs, done in runs.items():
+            done.append(infer(scratch, trace, scratch / f"by{jobs}.json", jobs))
+            print("measured:", jobs, done[-1].wall_s, done[-1].cpu_s, file=sys.stderr, flush=True)
+    if (scratch / "by1.evidence.json.gz").read_bytes() != (scratch / "by2.evidence.json.gz").read_bytes():
+        raise SystemExit("two processes gave other evidence than one")
+    ratios = sorted(one.wall_s / two.wall_s for one, two in zip(runs[1], runs[2], strict=True))
+    rows: list[list[object]] = [
+        [
+            f"{jobs} process{'es' if jobs > 1 else ''}",
+            _median(done, lambda run: run.wall_s),
+            _median(done, lambda run: run.cpu_s),
+            _median(done, lambda run: run.peak_mb),
+            f"{statistics.median(ratios):.2f}x" if jobs > 1 else None,
+        ]
+        for jobs, done in runs.items()
+    ]
+    return (
+        f"One trace of {args.events:,} events ({steps:,} steps, recorded ones repeated), medians of {args.rounds} "
+        f"interleaved runs; the ratio of wall times lies between {ratios[0]:.2f} and {ratios[-1]:.2f}. Both gave the "
+        "same evidence, byte for byte.\n\n" + table(["", "wall s", "CPU s", "peak MB", "faster"], rows)
+    )
+
+
+def of_checks(scratch: Path, args: argparse.Namespace) -> str:
+    """Checks of a finished trace."""
+    trace, invariants = trace_of(scratch, args.checked_steps, args.record_up_to), scratch / "invariants.json"
+    infer(scratch, trace_of(scratch, args.record_up_to, args.record_up_to), invariants)
+    rows: list[list[object]] = []
+    for label, against in (("the zoo", ("--zoo", "pytorch")), ("its own invariants", ("-i", invariants))):
+        done = [check(scratch, trace, *against) for _ in range(args.rounds)]
+        rows.append([label, *(_median(done, cost) for cost in (lambda run: run.wall_s, lambda run: run.peak_mb))])
+    return (
+        f"`traincheck-check` of a finished trace of {args.checked_steps:,} steps, medians of {args.rounds} runs.\n\n"
+        + table(["against", "wall s", "peak MB"], rows)
+    )
 
 
 def count_ours(invariants: Path) -> int:
     return len(json.loads(invariants.read_text(encoding="utf-8"))["invariants"])
 
 
+def _median(runs: Sequence[Run], cost: Callable[[Run], float]) -> float:
+    return statistics.median(map(cost, runs))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, nargs="+", default=[10, 20, 40, 160])
-    parser.add_argument("--peer-up-to", type=int, default=160, help="the peer is not run on more steps than this")
-    parser.add_argument("--events", type=int, default=1_000_000, help="length of the long trace; 0 leaves it out")
+    parser.add_argument("--steps", type=int, nargs="+", default=[5, 10, 20, 40, 400, 4000])
+    parser.add_argument("--record-up-to", type=int, default=40, help="longer traces repeat the steps of one so long")
+    parser.add_argument("--peer-up-to", type=int, default=40, help="the peer is not run on more steps than this")
+    parser.add_argument("--events", type=int, default=1_000_000, help="length of the trace for one and two processes")
+    parser.add_argument("--checked-steps", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--write", action="store_true", help="put the tables into RESULTS.md")
     args = parser.parse_args()
 
-    rows: list[list[object]] = []
     with tempfile.TemporaryDirectory() as name:
-        scratch = Path(name)
-        for steps in args.steps:
-            ours, found = measure_ours(scratch, steps)
-            costs: list[object] = [ours.cpu_s, ours.peak_mb, found]
-            if steps <= args.peer_up_to:
-                peers, peer_found = measure_peer(scratch, steps)
-                costs += [peers.cpu_s, peers.peak_mb, peer_found, f"{peers.cpu_s / ours.cpu_s:.0f}x"]
-            rows.append([f"{steps} steps", *costs, *[None] * (7 - len(costs))])
-            print("measured:", *rows[-1], file=sys.stderr, flush=True)
-        if args.events:
-            ours, found, steps = measure_long(scratch, scratch / f"ours{args.steps[-1]}", args.events)
-            label = f"{args.events:,} events ({steps:,} steps)"
-            rows.append([label, ours.cpu_s, ours.peak_mb, found, None, None, None, None])
-    columns = ["", "CPU s", "peak MB", "invariants", "peer: CPU s", "peer: peak MB", "peer: invariants", "ratio"]
-    body = (
-        "Traces of `programs/mnist_cnn.py`, full collection; one process, CPU time of user and system, the start of "
-        f"the command included. The long trace repeats recorded steps. The peer runs with torch {peer_torch()}.\n\n"
-        + table(columns, rows)
-    )
-    publish("infer", "Inference", body, write=args.write)
+        parts = [part(Path(name), args) for part in (by_steps, by_cores, of_checks)]
+    publish("infer", "Inference", "\n\n".join(parts), write=args.write)
 
 
 if __name__ == "__main__":

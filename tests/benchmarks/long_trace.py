@@ -10,20 +10,20 @@ from traincheck.events import Call, Record, Snapshot, StepEnd, VariableTable
 from traincheck.trace import Writer, open_trace, write_manifest
 
 
-def lengthen(source: Path, target: Path, events: int) -> int:
-    """Write to ``target`` whole steps of ``source`` until there are at least ``events`` calls and snapshots.
+def lengthen(source: Path, target: Path, *, events: int = 0, steps: int = 0) -> int:
+    """Write to ``target`` whole steps of ``source``: at least so many, and so many calls and snapshots.
 
     Returns how many steps that took. The first step, which holds the start of the program, is not repeated.
     """
     trace = open_trace(source)
-    steps = list(_steps(trace.parts[0].records()))
+    recorded = list(_steps(trace.parts[0].records()))
     target.mkdir()
     write_manifest(target, trace.manifest)
     writer = Writer(target, trace.parts[0].process)
     written = number = seq = 0
-    while written < events:
-        cycle, place = divmod(max(number - 1, 0), len(steps) - 1)
-        step = steps[0] if number == 0 else steps[1 + place]
+    while written < events or number < steps:
+        cycle, place = divmod(max(number - 1, 0), len(recorded) - 1)
+        step = recorded[0] if number == 0 else recorded[1 + place]
         offset = seq - min(record.seq for record in step)
         for record in step:
             writer.add(_moved(record, offset, number, cycle))

@@ -75,9 +75,14 @@ def train_recorded_by_peer(where: Path, steps: int, trace: Path) -> Run:
     return run([*collect, "--models-to-track", "model"], where=where, env={"BENCH_STEPS": str(steps)})
 
 
-def infer(where: Path, trace: Path, invariants: Path) -> Run:
-    """Our inference."""
-    return run([OUR_BIN / "traincheck-infer", trace, "-o", invariants], where=where)
+def infer(where: Path, trace: Path, invariants: Path, jobs: int = 1) -> Run:
+    """Our inference by so many processes."""
+    return run([OUR_BIN / "traincheck-infer", trace, "-o", invariants, "-j", str(jobs)], where=where)
+
+
+def check(where: Path, trace: Path, *against: str | Path) -> Run:
+    """Our check of a finished trace. Findings are no failure here."""
+    return run([OUR_BIN / "traincheck-check", trace, *against], where=where, ok=(0, 1))
 
 
 def infer_by_peer(where: Path, trace: Path, invariants: Path) -> Run:

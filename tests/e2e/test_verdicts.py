@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from traincheck.evidence import Gatherer
+from traincheck.evidence import Gatherer, Source
 from traincheck.invariant_file import load_invariants
 from traincheck.plan import Plan
 from traincheck.relations import RELATIONS, Memory
@@ -121,7 +121,7 @@ def _kept(window: Window, plan: Plan) -> Window:
 
 def test_recording_only_what_a_relation_needs_gives_the_same_examples(reference: Path) -> None:
     windows = list(open_trace(reference / "trace").windows())
-    gatherer = Gatherer("run", "program")
+    gatherer = Gatherer(Source("run", "program"))
     for window in windows:
         gatherer.add(window)
     judged = 0

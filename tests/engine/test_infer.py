@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from tests.engine.script import NAMES, Script, clean_run
 from traincheck.check import Checker
-from traincheck.evidence import Gatherer, Summary, merged
+from traincheck.evidence import Gatherer, Source, Summary, merged
 from traincheck.findings import CheckResult
 from traincheck.infer import Inference, conclude
 from traincheck.invariant import Invariant
 
 
 def summary(script: Script, name: str = "run") -> Summary:
-    gatherer = Gatherer(name, "train.py")
+    gatherer = Gatherer(Source(name, "train.py"))
     for window in script.windows():
         gatherer.add(window)
     return gatherer.summary()

@@ -44,7 +44,8 @@ class Format(str, Enum):
 def check(
     context: typer.Context,
     traces: Annotated[
-        list[Path] | None, typer.Argument(metavar="TRACE", help="Traces that traincheck-collect wrote.")
+        list[str] | None,
+        typer.Argument(metavar="TRACE", help="Traces that traincheck-collect wrote: folders, or URLs (s3://...)."),
     ] = None,
     zoo: Annotated[
         list[str] | None,
@@ -100,16 +101,16 @@ def _codes(given: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(code.strip() for codes in given or () for code in codes.split(",") if code.strip())
 
 
-def _check_traces(paths: Sequence[Path], chosen: Chosen) -> CheckResult:
+def _check_traces(places: Sequence[str], chosen: Chosen) -> CheckResult:
     from traincheck.check import check_trace
     from traincheck.report.combined import combined
     from traincheck.trace import open_trace
 
     results: list[tuple[str, CheckResult]] = []
-    for path in paths:
-        trace = open_trace(path)
+    for place in places:
+        trace = open_trace(place)
         invariants, notes = chosen.for_run(trace.parts[0].process.framework, trace.manifest.versions)
-        results.append((str(path), _noted(check_trace(trace, invariants), notes)))
+        results.append((str(trace.path), _noted(check_trace(trace, invariants), notes)))
     return combined(results)
 
 

@@ -10,7 +10,8 @@ import typer
 
 from traincheck.cli import boundary, new_app, tell
 from traincheck.errors import UserError
-from traincheck.trace.layout import MANIFEST_NAME, PARTS_NAME, part_paths
+from traincheck.trace.layout import MANIFEST_NAME, PARTS_NAME, part_sizes
+from traincheck.trace.storage import TracePath
 
 NAME: Final = "traincheck-collect"
 
@@ -51,7 +52,7 @@ def collect(
     launch = Launch(mode="collect", directory=str(output.resolve()), modules=tuple(trace_module or ()))
     with session() as folder:
         status = run(command, launch, folder)
-    if part_paths(output):
+    if part_sizes(output):
         tell(NAME, _summary(output))
     else:
         _clear(output, existed)
@@ -79,13 +80,13 @@ def _clear(output: Path, existed: bool) -> None:
 
 
 def _summary(output: Path) -> str:
-    parts = part_paths(output)
+    parts = part_sizes(output)
     steps = max(map(_steps, parts))
     size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
     return f"recorded {_count(steps, 'step')} of {_count(len(parts), 'process')} in {output} ({_size(size)})"
 
 
-def _steps(part: Path) -> int:
+def _steps(part: TracePath) -> int:
     """How many steps a part holds, from the one column that tells; reading the records would take far longer."""
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -77,7 +77,7 @@ class Cadence:
         double count fails no *at most once*: a program may leave out one step (an overflow) and count on.
         """
         since: Counter[str] = memory.state.setdefault("since", Counter())
-        counted: dict[str, Counter[str]] = memory.state.setdefault("counted", {})
+        counted: dict[str, dict[str, int]] = memory.state.setdefault("counted", {})
         usual: dict[tuple[str, str], int] = memory.state.setdefault("usual", {})
         if not window.follows:
             counted.clear()
@@ -91,10 +91,10 @@ class Cadence:
                 since[call.subject] += 1
                 continue
             last = counted.get(call.subject)
-            counted[call.subject] = Counter(since)
+            counted[call.subject] = dict(since)
             if last is None or not since:
                 continue
-            numbers = {name: since[name] - last[name] for name in since}
+            numbers = {name: number - last.get(name, 0) for name, number in since.items()}
             label, number = _telling(numbers)
             before = usual.get((call.subject, label))
             usual[call.subject, label] = number

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from traincheck.errors import UserError
+
+DISTRIBUTION: Final = "traincheck-suite"
 
 
 class TraceError(UserError):

@@ -6,7 +6,6 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -60,7 +59,7 @@ class Header(BaseModel):
         return {METADATA_KEY: self.model_dump_json().encode()}
 
 
-def parse_header(path: Path, metadata: Mapping[bytes, bytes] | None) -> Header:
+def parse_header(path: object, metadata: Mapping[bytes, bytes] | None) -> Header:
     """The header in the schema metadata of the part at ``path``. Raises :class:`TraceError`."""
     try:
         document = json.loads((metadata or {})[METADATA_KEY])

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
-from traincheck.trace.errors import TraceVersionError
+from traincheck.trace.errors import DISTRIBUTION, TraceVersionError
+from traincheck.trace.storage import TracePath, file_sizes
 
 SCHEMA_VERSION: Final = 1
 """Raised by every change of the manifest or of the parts, together with ``FORMAT.md``."""
-
-DISTRIBUTION: Final = "traincheck-suite"
 
 MANIFEST_NAME: Final = "manifest.json"
 PARTS_NAME: Final = "parts"
 PART_SUFFIX: Final = ".arrow"
 
 
-def part_paths(directory: Path) -> list[Path]:
-    """The parts of a trace directory, in order of name, without those of processes that ended before they wrote."""
-    paths = (directory / PARTS_NAME).glob(f"*{PART_SUFFIX}")
-    return sorted(path for path in paths if path.stat().st_size > 0)
+def part_sizes(directory: TracePath) -> dict[TracePath, int]:
+    """The parts of a trace with their sizes in bytes, without those of processes that ended before they wrote."""
+    return {path: size for path, size in file_sizes(directory / PARTS_NAME, f"*{PART_SUFFIX}").items() if size > 0}
 
 
-def check_version(path: Path, found: object) -> None:
+def check_version(path: object, found: object) -> None:
     """Raises :class:`TraceVersionError` unless ``found`` is the schema version that this module reads and writes."""
     if type(found) is int and found == SCHEMA_VERSION:
         return

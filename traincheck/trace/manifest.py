@@ -14,8 +14,9 @@ from typing import Final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from traincheck.trace.errors import TraceError
-from traincheck.trace.layout import DISTRIBUTION, MANIFEST_NAME, SCHEMA_VERSION, check_version
+from traincheck.trace.errors import DISTRIBUTION, TraceError
+from traincheck.trace.layout import MANIFEST_NAME, SCHEMA_VERSION, check_version
+from traincheck.trace.storage import TracePath
 
 PACKAGES: Final = ("torch", "transformers", "lightning", "pytorch-lightning", "deepspeed", "accelerate")
 """The installed packages whose versions a manifest names."""
@@ -81,7 +82,7 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
     unfinished.replace(directory / MANIFEST_NAME)
 
 
-def read_manifest(directory: Path) -> Manifest:
+def read_manifest(directory: TracePath) -> Manifest:
     """The manifest of a trace directory. Raises :class:`TraceError` naming the file and the field."""
     path = directory / MANIFEST_NAME
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,17 +12,21 @@ from traincheck.events import Process, Record
 from traincheck.trace.errors import TraceError
 from traincheck.trace.header import Header, parse_header
 from traincheck.trace.rows import SCHEMA, RowReader
+from traincheck.trace.storage import TracePath
 
 _CONTINUATION: Final = b"\xff\xff\xff\xff"
 """How each message of an Arrow stream begins."""
 
 _ARROW_ERRORS: Final = (pa.ArrowException, OSError, ValueError, MemoryError, EOFError)
 
+ROWS_AT_ONCE: Final = 256
+"""Batches are made into Python values together up to so many rows: one by one, that costs as much as reading them."""
+
 
 class Part:
-    """What one process recorded. Reading it needs the memory of one batch; it may still be being written."""
+    """What one process recorded. Reading it needs the memory of a few batches; it may still be being written."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: TracePath) -> None:
         """Reads the header. Raises :class:`TraceError` when the file is not a part, or not a whole header."""
         self.path = path
         self.header: Header = _read_header(path)
@@ -40,26 +44,24 @@ class Part:
         """
         reader = RowReader()
         with _open(self.path) as file:
-            messages = pa.ipc.MessageReader.open_stream(file)
-            messages.read_next_message()
-            for number, message in enumerate(_whole_messages(self.path, file, messages)):
-                columns = _columns(f"{self.path}, batch {number}", message)
+            for first, batches in _bundles(_batches(self.path, file)):
+                columns = [column.to_pylist() for column in pa.concat_batches(batches).columns]
                 row = -1
                 try:
                     for row, cells in enumerate(zip(*columns, strict=True)):  # noqa: B007 - the error names the row
                         yield reader.record(cells)
                 except ValueError as error:
-                    raise TraceError(f"{self.path}, batch {number}, row {row}: {error}") from error
+                    raise TraceError(f"{self.path}, {_place(first, batches, row)}: {error}") from error
 
 
-def _open(path: Path) -> Any:
+def _open(path: TracePath) -> Any:
     try:
-        return pa.OSFile(str(path), "rb")
+        return pa.OSFile(str(path), "rb") if isinstance(path, Path) else pa.PythonFile(path.open(), "r")
     except OSError as error:
         raise TraceError(f"{path} cannot be read: {error}") from error
 
 
-def _read_header(path: Path) -> Header:
+def _read_header(path: TracePath) -> Header:
     with _open(path) as file:
         try:
             schema = pa.ipc.read_schema(pa.ipc.MessageReader.open_stream(file).read_next_message())
@@ -84,37 +86,58 @@ def _difference(columns: Mapping[str, Any]) -> str:
     return f"columns are {', '.join(columns)}; expected {', '.join(SCHEMA.names)}, once each and nullable"
 
 
-def _whole_messages(path: Path, file: Any, messages: Any) -> Iterator[Any]:
-    """The messages after the header, without one that the end of the file cuts off."""
+def _batches(path: TracePath, file: Any) -> Iterator[Any]:
+    """The batches of the part, without one that the end of the file cuts off."""
+    # One reader for all batches prepares the schema once. Its threads would cost more than a batch of one step takes.
+    stream = pa.ipc.open_stream(file, options=pa.ipc.IpcReadOptions(use_threads=False))
     number = 0
     while True:
         start = file.tell()
         try:
-            message = messages.read_next_message()
+            batch = stream.read_next_batch()
+            # Full validation makes sure that no offset in a damaged file leads outside its buffer.
+            batch.validate(full=True)
         except StopIteration:
             return
         except _ARROW_ERRORS as error:
             if _is_cut_off(file, start):
                 return
             raise TraceError(f"{path}, batch {number}: damaged at byte {start}: {error}") from error
-        yield message
+        yield batch
         number += 1
 
 
 def _is_cut_off(file: Any, start: int) -> bool:
     """Whether the unreadable message at ``start`` is one that merely lacks its end."""
-    if file.tell() < file.size():
+    file.seek(start)
+    try:
+        pa.ipc.read_message(file)
+    except _ARROW_ERRORS:
+        if file.tell() < file.size():
+            return False
+    else:
         return False
     file.seek(start)
     beginning = file.read(len(_CONTINUATION))
     return bool(beginning == _CONTINUATION[: len(beginning)])
 
 
-def _columns(place: str, message: Any) -> list[list[Any]]:
-    try:
-        batch = pa.ipc.read_record_batch(message, SCHEMA)
-        # Full validation makes sure that no offset in a damaged file leads outside its buffer.
-        batch.validate(full=True)
-        return [column.to_pylist() for column in batch.columns]
-    except _ARROW_ERRORS as error:
-        raise TraceError(f"{place}: damaged: {error}") from error
+def _bundles(batches: Iterator[Any]) -> Iterator[tuple[int, list[Any]]]:
+    """The batches, some at a time, with the number of the first."""
+    first, bundle = 0, list[Any]()
+    for batch in batches:
+        bundle.append(batch)
+        if sum(batch.num_rows for batch in bundle) >= ROWS_AT_ONCE:
+            yield first, bundle
+            first, bundle = first + len(bundle), []
+    if bundle:
+        yield first, bundle
+
+
+def _place(number: int, batches: Sequence[Any], row: int) -> str:
+    """The batch and row, as counted in the file, of a row of a bundle."""
+    for batch in batches:
+        if row < batch.num_rows:
+            break
+        number, row = number + 1, row - batch.num_rows
+    return f"batch {number}, row {row}"

@@ -140,14 +140,14 @@ class RowReader:
             raise ValueError(_null(_CALL, cells))
         end, parent, role, api, subject, stage, micro_step, grad_enabled, autocast, args, out, *rest = cells
         context = self._context(stage, micro_step, grad_enabled, autocast)
-        arguments, output = self._values("args", args), self._values("out", out)
-        return Call(seq, end, parent, role, api, subject, context, arguments, output, *rest)
-
-    def _values(self, name: str, text: str) -> dict[str, Any]:
+        field = "args"
         try:
-            return self._decode(text)
+            arguments = self._decode(args)
+            field = "out"
+            output = self._decode(out)
         except ValueError as error:
-            raise ValueError(f"field {name!r}: {error}") from error
+            raise ValueError(f"field {field!r}: {error}") from error
+        return Call(seq, end, parent, role, api, subject, context, arguments, output, *rest)
 
     def _state(self, seq: int, cells: Row) -> Snapshot:
         if None in cells:
