@@ -64,17 +64,24 @@ class Owned:
 
     name: str
     tensor: Tensor
-    module: Module | None
+    module: weakref.ref[Module] | None
 
 
 @dataclass(slots=True)
 class Tree:
-    """One model: its modules by path, its variables in order."""
+    """One model: its variables in order. It does not keep the model alive."""
 
     label: str
-    root: Module
+    reference: weakref.ref[Module]
     params: list[Owned] = field(default_factory=list)
     buffers: list[Owned] = field(default_factory=list)
+
+    @property
+    def root(self) -> Module:
+        """The topmost module. A model that has died has no tree."""
+        root = self.reference()
+        assert root is not None, f"{self.label} is gone"
+        return root
 
 
 class Labels:
@@ -110,7 +117,12 @@ class Models:
         self._optimizers = Labels()
         self._parents: weakref.WeakKeyDictionary[Module, weakref.ref[Module]] = weakref.WeakKeyDictionary()
         self._live: weakref.WeakKeyDictionary[Module, None] = weakref.WeakKeyDictionary()  # in order of appearance
-        self._paths: weakref.WeakKeyDictionary[Module, str] = weakref.WeakKeyDictionary()
+        self._walked: dict[int, weakref.ref[Module]] = {}
+        """The modules of the last walk, by identity."""
+        self._paths: dict[int, str] = {}
+        self._seen: tuple[Any, ...] = ()
+        """What the last walk saw, in a form that is compared fast."""
+        self._held: dict[str, tuple[list[int], list[Owned]]] = {}
         self._names: dict[int, str] = {}
         self._former: Any = WeakIdKeyDictionary()
         """The last name of each parameter that has had one: what was replaced keeps it."""
@@ -120,6 +132,8 @@ class Models:
         self._main: list[weakref.ref[Module]] | None = None
         self.trees: list[Tree] = []
         self.stale = True
+        self.generation = 0
+        """Counts the walks: as long as it stays, the same modules have the same variables in the same optimizers."""
         self._handles: list[Any] = []
 
     def install(self) -> None:
@@ -175,11 +189,15 @@ class Models:
 
     def path(self, module: Module) -> str:
         """Model label and path of any module: ``Net.fc1``; its class alone when no known model holds it."""
-        found = self._paths.get(module)
+        found = self._known_path(module)
         if found is None and self.stale:
             self.refresh()
-            found = self._paths.get(module)
+            found = self._known_path(module)
         return class_name(module) if found is None else found
+
+    def _known_path(self, module: Module) -> str | None:
+        reference = self._walked.get(id(module))
+        return None if reference is None or reference() is not module else self._paths[id(module)]
 
     def is_model(self, module: Module) -> bool:
         """Whether ``module`` is a model as a whole, or a wrapper around one."""
@@ -193,11 +211,22 @@ class Models:
         """Whether the models that an optimizer trains are all in evaluation mode."""
         if self._main is None:
             self._main = [weakref.ref(root) for root in self._trained_roots()]
-        alive = [root for root in (reference() for reference in self._main) if root is not None]
-        return bool(alive) and not any(root.training for root in alive)
+        known = False
+        for reference in self._main:
+            root = reference()
+            if root is not None:
+                if root.training:
+                    return False
+                known = True
+        return known
 
     def refresh(self) -> None:
-        """Walk the trees again, so that what was replaced is seen."""
+        """Walk the trees again if anything in them was replaced."""
+        if self.stale or self._look() != self._seen:
+            self._walk_anew()
+            self._seen = self._look()
+
+    def _walk_anew(self) -> None:
         self.stale = False
         self._walk()
         orphans = self._orphans()
@@ -218,6 +247,13 @@ class Models:
     def held_by(self, optimizer: Optimizer) -> list[Owned]:
         """The parameters of an optimizer, by name."""
         label = self.add_optimizer(optimizer)
+        ids = [id(tensor) for group in optimizer.param_groups for tensor in group["params"]]
+        known = self._held.get(label)
+        if known is None or known[0] != ids:
+            known = self._held[label] = (ids, self._named(optimizer, label))
+        return known[1]
+
+    def _named(self, optimizer: Optimizer, label: str) -> list[Owned]:
         found = []
         for number, group in enumerate(optimizer.param_groups):
             for place, tensor in enumerate(group["params"]):
@@ -236,13 +272,45 @@ class Models:
         for optimizer, _ in self.optimizers():
             yield from (owned for owned in self.held_by(optimizer) if id(owned.tensor) not in self._names)
 
+    def _look(self) -> tuple[Any, ...]:
+        """Which modules there are, what is registered in them, and what optimizers hold: all by identity.
+
+        What is named here is held on to, or known to have died, so that no identity stands for two things.
+        """
+        roots = [id(root) for root, _ in self._roots.items() if self.root(root) is root]
+        registered: list[int | str] = []
+        for reference in self._walked.values():
+            module = reference()
+            if module is None:
+                return ()
+            for items in (module._parameters, module._buffers, module._modules):
+                registered.append(len(items))
+                if items:
+                    registered += items
+                    registered += map(id, items.values())
+        held = [
+            [id(tensor) for tensor in group["params"]]
+            for optimizer, _ in self.optimizers()
+            for group in optimizer.param_groups
+        ]
+        return roots, registered, held
+
+    def _forget(self, root: weakref.ref[Module]) -> None:
+        """A model has died: its variables are not held on to."""
+        for tree in self.trees:
+            if tree.reference is root:
+                for owned in tree.params:
+                    self._names.pop(id(owned.tensor), None)
+        self.trees = [tree for tree in self.trees if tree.reference is not root]
+
     def _walk(self) -> None:
-        self.trees, self._names = [], {}
-        self._paths.clear()
+        self.generation += 1
+        self.trees, self._names, self._held = [], {}, {}
+        self._paths, self._walked = {}, {}
         for root, label in self._roots.items():
             if self.root(root) is not root:
                 continue
-            tree = Tree(label, root)
+            tree = Tree(label, weakref.ref(root, self._forget))
             self._visit(root, label, tree)
             self.trees.append(tree)
             for owned in tree.params:
@@ -250,15 +318,16 @@ class Models:
                 self._former[owned.tensor] = owned.name
 
     def _visit(self, module: Module, path: str, tree: Tree) -> None:
-        seen_before = module in self._paths
-        self._paths.setdefault(module, path)
+        seen_before = id(module) in self._paths
+        self._paths.setdefault(id(module), path)
+        reference = self._walked.setdefault(id(module), weakref.ref(module))
         for name, tensor in module._parameters.items():
             if tensor is not None:
-                tree.params.append(Owned(f"{path}.{name}", tensor, module))
+                tree.params.append(Owned(f"{path}.{name}", tensor, reference))
         for name, buffer in module._buffers.items():
             if buffer is not None:
-                tree.buffers.append(Owned(f"{path}.{name}", buffer, module))
-        if seen_before and path.startswith(self._paths[module] + "."):
+                tree.buffers.append(Owned(f"{path}.{name}", buffer, reference))
+        if seen_before and path.startswith(self._paths[id(module)] + "."):
             return  # a module that contains itself
         inner = wrapped(module)
         for name, child in module._modules.items():

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from traincheck.events import Record, Snapshot
-from traincheck.plan import Plan
+from traincheck.plan import WITHOUT_NORMS, Plan
 from traincheck.record.boundary import Boundary
 from traincheck.record.calls import Calls, OpenCall
 from traincheck.record.fingerprints import fingerprints, norms
@@ -52,7 +52,8 @@ class Snapshots:
     def _grads(self, call: OpenCall, point: str, owned: Callable[[], Sequence[Owned]]) -> None:
         found = _unique(owned())
         tensors = [item.tensor.grad for item in found]
-        self._put(call, point, GRAD, [item.name for item in found], fingerprints(tensors), norms(tensors))
+        lengths = () if (call.role, point) in WITHOUT_NORMS else norms(tensors)
+        self._put(call, point, GRAD, [item.name for item in found], fingerprints(tensors), lengths)
 
     def buffers(self, call: OpenCall | None, point: str, tree: Tree | None) -> None:
         """Content of a model's buffers."""
