@@ -1,7 +1,8 @@
 """Which steps are recorded, so that what recording costs stays within a budget.
 
-The first steps always are. Later ones come in pairs of neighbours, because some relations compare a step with the one
-before it, one pair every ``interval`` steps. Intervals are powers of two and pairs begin at multiples of them: ranks
+The first steps always are, and what they cost beyond the budget is paid back before more are recorded. Later ones come
+in pairs of neighbours, because some relations compare a step with the one before it, one pair every ``interval`` steps.
+Intervals are powers of two and pairs begin at multiples of them: ranks
 that settle on different intervals, each from its own measurements, still record the steps of the largest one together,
 without a word between them.
 """
@@ -54,8 +55,7 @@ class Governor:
         own_time = max(0.0, duration - cost)
         self._durations.append(own_time)
         (self._costs if recorded else self._idle_costs).append(cost)
-        if step >= FIRST_STEPS:
-            self._credit += self.budget * own_time - cost
+        self._credit += self.budget * own_time - cost
 
     @property
     def interval(self) -> int:

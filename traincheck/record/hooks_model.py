@@ -63,6 +63,10 @@ class ForwardHooks:
         if session.automatic() and session.steps.closes_at_forward(moment, inside_step):
             session.end_window()
         session.steps.forward(moment)
+        if not session.recording:
+            session.calls.thread.modules.append("")
+            session.calls.thread.modes.append(False)
+            return _Pass(None)
         session.describe()
         inner = innermost(module)
         path = models.path(inner)
@@ -120,6 +124,8 @@ class BackwardHooks:
         inside[BACKWARD] = 1
         session.steps.backward_begins(moment)
         session.activity()
+        if not session.recording:
+            return True
         session.describe()
         loss = first_tensor(args[:1]) if args else kwargs.get("tensors")
         described: dict[str, Value] = {}
@@ -178,13 +184,15 @@ def install(session: Session) -> None:
     """Hook into modules and autograd."""
     wrap = session.patches.wrap
     forward, backward = ForwardHooks(session), BackwardHooks(session)
-    wrap(Module, "__call__", Hook(FORWARD, forward.begins, forward.ends))
-    hook = Hook(BACKWARD, backward.begins, backward.ends)
+    hook = Hook(FORWARD, forward.begins, forward.ends, inner=lambda: bool(session.calls.thread.modules))
+    wrap(Module, "__call__", hook)
+    inner = lambda: bool(session.calls.thread.inside.get(BACKWARD))  # noqa: E731
+    hook = Hook(BACKWARD, backward.begins, backward.ends, inner=inner)
     wrap(torch.autograd, "backward", hook)
     wrap(Tensor, "backward", hook)
     if session.wants(MODE_TRAIN) or session.wants(MODE_EVAL):
         mode = ModeHooks(session)
-        wrap(Module, "train", Hook(MODE_TRAIN, mode.begins, mode.ends))
+        wrap(Module, "train", Hook(MODE_TRAIN, mode.begins, mode.ends, passive=True))
 
 
 def _output(result: Any, *, whole: bool) -> dict[str, Value]:

@@ -61,6 +61,8 @@ class StepHooks:
             session.end_window()
         session.activity()
         label = session.models.add_optimizer(optimizer)
+        if not session.recording:
+            return
         session.describe(again=True)
         rates = [float(group.get("lr", 0.0)) for group in optimizer.param_groups]
         described: dict[str, Value] = {"closure": closure, "lr": max(rates, default=0.0)}
@@ -228,15 +230,14 @@ def install(session: Session) -> list[Callable[[], None]]:
     steps, clearing, wrap = StepHooks(session), ZeroGradHooks(session), session.patches.wrap
     before, after = register_optimizer_step_pre_hook(steps.before), register_optimizer_step_post_hook(steps.after)
     if session.wants(ZERO_GRAD):
-        hook = Hook(ZERO_GRAD, clearing.begins, clearing.ends)
+        hook = Hook(ZERO_GRAD, clearing.begins, clearing.ends, passive=True)
         for owner in (Optimizer, Module):
             wrap(owner, "zero_grad", hook)
     if session.wants(GRAD_CLIP):
         for limit, name in (("max_norm", "clip_grad_norm_"), ("clip_value", "clip_grad_value_")):
             clip = ClipHooks(session, limit)
-            session.patches.wrap_alike(
-                (clip_grad, torch.nn.utils), name, Hook(GRAD_CLIP, clip.begins, clip.ends, clip.adapt)
-            )
+            hook = Hook(GRAD_CLIP, clip.begins, clip.ends, clip.adapt, passive=True)
+            session.patches.wrap_alike((clip_grad, torch.nn.utils), name, hook)
     construction = ConstructionHooks(session)
     wrap(Optimizer, "__init__", Hook("optimizer.__init__", construction.begins, construction.ends))
     return [before.remove, after.remove]

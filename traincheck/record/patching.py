@@ -34,6 +34,8 @@ class Hook:
     """Makes arguments readable more than once (a generator of parameters), without changing their meaning."""
     passive: bool = False
     """Whether it only records: it is passed over in steps that are left out."""
+    inner: Callable[[], bool] | None = None
+    """In steps that are left out: whether a call that begins now is inside another, and so is passed over too."""
 
 
 @dataclass
@@ -48,11 +50,11 @@ class Gate:
 def around(original: Callable[..., Any], hook: Hook, gate: Gate, boundary: Boundary) -> Callable[..., Any]:
     """``original`` with ``hook`` at its border."""
     run, enter, leave, adapt, name = boundary.run, hook.enter, hook.leave, hook.adapt, hook.name
-    passive = hook.passive
+    passive, inner = hook.passive, hook.inner
     is_compiling, is_traced = torch.compiler.is_compiling, torch._C._get_tracing_state
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        asleep = not gate.awake or (passive and not gate.recording)
+        asleep = not gate.awake or (not gate.recording and (passive or (inner is not None and inner())))
         if asleep or is_compiling() or is_traced() is not None:
             return original(*args, **kwargs)
         if adapt is not None:

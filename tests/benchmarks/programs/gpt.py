@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from timed import steps, timed
 from torch import nn
 
-SIZES = {"small": (4, 128, 4, 20, 64), "medium": (6, 384, 6, 4, 96)}
+SIZES = {"small": (4, 128, 4, 20, 64), "medium": (6, 384, 6, 4, 128)}
 """Layers, width, heads, batch, length."""
 LAYERS, WIDTH, HEADS, BATCH, LENGTH = SIZES[os.environ.get("BENCH_GPT", "small")]
 VOCABULARY = 512
