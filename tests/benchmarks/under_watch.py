@@ -1,6 +1,6 @@
 """Runs a program under ``traincheck.watch``: ``under_watch.py off|every|BUDGET PROGRAM``.
 
-``off`` opens a watch and closes it again before the program begins: what is installed, and has been used, costs nothing.
+``off`` opens a watch and closes it again before the program begins: what was installed and used must cost nothing.
 """
 
 import runpy

@@ -63,17 +63,23 @@ def fingerprints(tensors: Sequence[Tensor | None]) -> list[int | None]:
     found: list[int | None] = [None] * len(tensors)
     waiting: list[tuple[int, Tensor]] = []
     known: dict[int, int] = {}
+    repeated: list[tuple[int, int]] = []
     with unseen():
         for position, tensor in enumerate(tensors):
-            if tensor is None or known.setdefault(id(tensor), position) != position:
+            if tensor is None:
                 continue
-            if _is_ordinary(tensor):
+            first = known.setdefault(id(tensor), position)
+            if first != position:
+                repeated.append((position, first))
+            elif _is_ordinary(tensor):
                 found[position] = _host_digest(tensor)
             else:
                 found[position] = _other_digest(tensor, position, waiting)
         for position, digest in _read(waiting):
             found[position] = digest
-    return [_again(found, known, tensors, position) for position in range(len(tensors))]
+    for position, first in repeated:
+        found[position] = found[first]
+    return found
 
 
 def norms(tensors: Sequence[Tensor | None]) -> list[float | None]:
@@ -246,14 +252,6 @@ def _read(waiting: list[tuple[int, Tensor]]) -> Iterator[tuple[int, int]]:
         numbers = torch.stack([digest for _, digest in members]).tolist()
         for (position, _), number in zip(members, numbers, strict=True):
             yield position, number % (1 << 64)
-
-
-def _again(
-    found: list[int | None], known: dict[int, int], tensors: Sequence[Tensor | None], position: int
-) -> int | None:
-    """A tensor that stands in the list twice was looked at once."""
-    tensor = tensors[position]
-    return None if tensor is None else found[known[id(tensor)]]
 
 
 def _group_norms(tensors: list[Tensor]) -> list[float]:

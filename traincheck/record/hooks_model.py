@@ -132,7 +132,7 @@ class BackwardHooks:
         if session.scaled_loss is not None and session.scaled_loss() is loss:
             described["scaled"] = True
         call = session.open(BACKWARD, "torch.Tensor.backward", "", described)
-        session.snapshots.grads(call, BEFORE, lambda: list(session.models.params()))
+        session.snapshots.grads(call, BEFORE, session.models.params)
         return call or True
 
     def ends(
@@ -148,7 +148,7 @@ class BackwardHooks:
             return
         if error is None and call.recorded:
             call.args.update(_loss(args[0] if args else kwargs.get("tensors")))
-            session.snapshots.grads(call, AFTER, lambda: list(session.models.params()))
+            session.snapshots.grads(call, AFTER, session.models.params)
         session.finish(call, error)
 
 

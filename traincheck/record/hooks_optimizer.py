@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import types
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -110,16 +110,19 @@ class StepHooks:
         session.snapshots.rates(call, AFTER, optimizer)
         session.finish(call)
 
-    def _params(self, optimizer: Optimizer, first: OpenCall | None) -> Sequence[Owned]:
+    def _params(self, optimizer: Optimizer, first: OpenCall | None) -> list[Owned]:
         """All parameters of the models it trains, and its own; once a step those of all other models too."""
-        session = self._session
-        held = session.models.held_by(optimizer)
+        session, models = self._session, self._session.models
         everything = first is not None and not session.frozen_seen
         if everything:
             session.frozen_seen = True
+        held, label = models.held_by(optimizer), models.add_optimizer(optimizer)
+        return models.group((label, everything), lambda: self._members(held, everything))
+
+    def _members(self, held: list[Owned], everything: bool) -> list[Owned]:
         ids = {id(owned.tensor) for owned in held}
         found: list[Owned] = []
-        for tree in session.models.trees:
+        for tree in self._session.models.trees:
             if everything or any(id(owned.tensor) in ids for owned in tree.params):
                 found += tree.params
         return found + held
@@ -156,8 +159,11 @@ class ZeroGradHooks:
         models = self._session.models
         if isinstance(owner, Optimizer):
             return models.held_by(owner)
-        mine = {id(param) for param in owner.parameters()}
-        return [owned for owned in models.params() if id(owned.tensor) in mine]
+        return models.group(("of", id(owner)), lambda: self._params_of(owner))
+
+    def _params_of(self, module: Module) -> list[Owned]:
+        mine = {id(param) for param in module.parameters()}
+        return [owned for owned in self._session.models.params() if id(owned.tensor) in mine]
 
 
 class ClipHooks:

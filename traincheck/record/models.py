@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor
@@ -21,92 +19,15 @@ from torch.optim import Optimizer
 from torch.utils.weak import WeakIdKeyDictionary
 
 from traincheck.record.alive import alive
+from traincheck.record.named import Labels, Owned, Tree, class_name, innermost, innermost_optimizer, wrapped
+
+__all__ = ["Labels", "Models", "Owned", "Tree", "class_name", "innermost", "innermost_optimizer"]
 
 _DEEPEST = 100
-_WRAPPERS = {
-    "DistributedDataParallel": "module",
-    "DataParallel": "module",
-    "FullyShardedDataParallel": "_fsdp_wrapped_module",
-    "OptimizedModule": "_orig_mod",
-    "CheckpointWrapper": "_checkpoint_wrapped_module",
-    "DeepSpeedEngine": "module",
-    "AveragedModel": "module",
-}
-
-
-def wrapped(module: Module) -> Module | None:
-    """The module that a wrapper (DDP, FSDP, ``torch.compile``) holds; ``None`` for any other module."""
-    attribute = _WRAPPERS.get(type(module).__name__)
-    return None if attribute is None else module._modules.get(attribute)
-
-
-def innermost(module: Module) -> Module:
-    """``module`` without the wrappers around it."""
-    inner = wrapped(module)
-    return module if inner is None else innermost(inner)
-
-
-def innermost_optimizer(optimizer: Optimizer) -> Optimizer:
-    """``optimizer`` without what a framework (Accelerate) put around it, which shows the same groups and state."""
-    inner = getattr(optimizer, "optimizer", None)
-    return innermost_optimizer(inner) if isinstance(inner, Optimizer) else optimizer
-
-
-def class_name(module: Module) -> str:
-    """The class as the program wrote it: FSDP2 puts its own in front."""
-    names = [kind.__name__ for kind in type(module).__mro__]
-    return names[2] if "FSDPModule" in names[1:2] and len(names) > 2 else names[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Owned:
-    """A parameter or buffer, and the module that registers it."""
-
-    name: str
-    tensor: Tensor
-    module: weakref.ref[Module] | None
-
-
-@dataclass(slots=True)
-class Tree:
-    """One model: its variables in order. It does not keep the model alive."""
-
-    label: str
-    reference: weakref.ref[Module]
-    params: list[Owned] = field(default_factory=list)
-    buffers: list[Owned] = field(default_factory=list)
-
-    @property
-    def root(self) -> Module:
-        """The topmost module. A model that has died has no tree."""
-        root = self.reference()
-        assert root is not None, f"{self.label} is gone"
-        return root
-
-
-class Labels:
-    """Class names, numbered from the second object of a class on."""
-
-    def __init__(self) -> None:
-        self._of: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
-        self._counts: Counter[str] = Counter()
-
-    def label(self, item: Any, name: str) -> str:
-        """The label of ``item``; given now if it has none."""
-        known = self._of.get(item)
-        if known is None:
-            self._counts[name] += 1
-            count = self._counts[name]
-            known = self._of[item] = name if count == 1 else f"{name}#{count}"
-        return known
-
-    def known(self, item: Any) -> str | None:
-        """The label of ``item``, if it has one."""
-        return self._of.get(item)
-
-    def items(self) -> list[tuple[Any, str]]:
-        """Everything alive that has a label, in the order in which labels were given."""
-        return list(self._of.items())
+MOST_LISTED: Final = 64
+"""Lists of variables whose names are kept; a program whose lists are always new ones gains nothing by keeping more."""
+Listed: TypeAlias = "tuple[list[Owned], tuple[str, ...], list[Tensor]]"
+"""Variables, with their names and their tensors apart."""
 
 
 class Models:
@@ -123,6 +44,8 @@ class Models:
         self._seen: tuple[Any, ...] = ()
         """What the last walk saw, in a form that is compared fast."""
         self._held: dict[str, tuple[list[int], list[Owned]]] = {}
+        self._grouped: dict[Hashable, list[Owned]] = {}
+        self._listed: dict[int, Listed] = {}
         self._names: dict[int, str] = {}
         self._former: Any = WeakIdKeyDictionary()
         """The last name of each parameter that has had one: what was replaced keeps it."""
@@ -251,6 +174,7 @@ class Models:
         known = self._held.get(label)
         if known is None or known[0] != ids:
             known = self._held[label] = (ids, self._named(optimizer, label))
+            self._grouped, self._listed = {}, {}
         return known[1]
 
     def _named(self, optimizer: Optimizer, label: str) -> list[Owned]:
@@ -259,15 +183,40 @@ class Models:
             for place, tensor in enumerate(group["params"]):
                 name = self._names.get(id(tensor)) or self._orphan(tensor, f"{label}.group{number}.{place}")
                 found.append(Owned(name, tensor, None))
-        return found
+        return list({owned.name: owned for owned in found}.values())
 
     def _orphan(self, tensor: Tensor, name: str) -> str:
         """How a parameter is called that no model has: by the name that it had in one."""
         former = self._former.get(tensor)
         return name if former is None else f"{former} (replaced)"
 
-    def params(self) -> Iterator[Owned]:
+    def params(self) -> list[Owned]:
         """All parameters of all known models, then those that only an optimizer holds."""
+        return self.group("params", self._params)
+
+    def variables(self) -> list[Owned]:
+        """All parameters, and the buffers of all known models."""
+        return self.group("variables", lambda: itertools.chain(self._params(), *(tree.buffers for tree in self.trees)))
+
+    def group(self, key: Hashable, members: Callable[[], Iterable[Owned]]) -> list[Owned]:
+        """Members that are the same, each name once, as long as nothing is replaced: worked out once."""
+        found = self._grouped.get(key)
+        if found is None:
+            # A module that stands in two places has two names, and both are kept.
+            found = self._grouped[key] = list({owned.name: owned for owned in members()}.values())
+        return found
+
+    def listed(self, owned: list[Owned]) -> Listed:
+        """The names and the tensors of such a list, worked out once."""
+        found = self._listed.get(id(owned))
+        if found is None or found[0] is not owned:
+            if len(self._listed) >= MOST_LISTED:
+                self._listed = {}
+            names, tensors = tuple(item.name for item in owned), [item.tensor for item in owned]
+            found = self._listed[id(owned)] = (owned, names, tensors)
+        return found
+
+    def _params(self) -> Iterator[Owned]:
         yield from itertools.chain.from_iterable(tree.params for tree in self.trees)
         for optimizer, _ in self.optimizers():
             yield from (owned for owned in self.held_by(optimizer) if id(owned.tensor) not in self._names)
@@ -302,11 +251,12 @@ class Models:
                 for owned in tree.params:
                     self._names.pop(id(owned.tensor), None)
         self.trees = [tree for tree in self.trees if tree.reference is not root]
+        self._grouped, self._listed = {}, {}
 
     def _walk(self) -> None:
         self.generation += 1
-        self.trees, self._names, self._held = [], {}, {}
-        self._paths, self._walked = {}, {}
+        self.trees, self._names, self._paths, self._walked = [], {}, {}, {}
+        self._held, self._grouped, self._listed = {}, {}, {}
         for root, label in self._roots.items():
             if self.root(root) is not root:
                 continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 from typing import Any
 
@@ -43,16 +42,10 @@ class Table:
         """Everything that descriptions are made of, read fast; ``None`` where a tensor is not a plain one."""
         models = self._models
         seen: list[Any] = [models.generation, _world_size()]
-        for tree in models.trees:
-            for owned in itertools.chain(tree.params, tree.buffers):
-                if not _is_plain(owned.tensor):
-                    return None
-                seen.append(_state(owned))
-        for optimizer, _ in models.optimizers():
-            for owned in models.held_by(optimizer):
-                if not _is_plain(owned.tensor):
-                    return None
-                seen.append(_state(owned))
+        for owned in models.variables():
+            if not _is_plain(owned.tensor):
+                return None
+            seen.append(_state(owned))
         return tuple(seen)
 
     def _describe(self) -> list[Description]:

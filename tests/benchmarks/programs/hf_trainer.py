@@ -1,27 +1,20 @@
 """A small BERT classifier (1 M parameters) trained by the Transformers Trainer on generated text, batch 16."""
 
 import tempfile
-import time
 
 import torch
-from timed import report, steps
+from timed import Clock, steps
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
 
 
 class StepClock(TrainerCallback):
     """From the end of one step to the end of the next."""
 
-    def __init__(self):
-        self.durations_ms = []
-        self.last = time.perf_counter()
-
     def on_train_begin(self, args, state, control, **kwargs):
-        self.last = time.perf_counter()
+        self.clock = Clock()
 
     def on_step_end(self, args, state, control, **kwargs):
-        now = time.perf_counter()
-        self.durations_ms.append(1000 * (now - self.last))
-        self.last = now
+        self.clock.tick()
 
 
 def main():
@@ -34,7 +27,7 @@ def main():
     model = BertForSequenceClassification(
         BertConfig(vocab_size=512, hidden_size=128, num_hidden_layers=4, num_attention_heads=4, intermediate_size=512)
     )
-    clock = StepClock()
+    callback = StepClock()
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder,
@@ -46,8 +39,8 @@ def main():
             logging_strategy="no",
             use_cpu=True,
         )
-        Trainer(model, arguments, train_dataset=dataset, callbacks=[clock]).train()
-    report(clock.durations_ms)
+        Trainer(model, arguments, train_dataset=dataset, callbacks=[callback]).train()
+    callback.clock.report()
 
 
 if __name__ == "__main__":

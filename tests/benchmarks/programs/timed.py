@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -16,21 +17,30 @@ def steps(default: int = 40) -> int:
     return int(os.environ.get("BENCH_STEPS", str(default)))
 
 
+class Clock:
+    """Begins when it is made. Each ``tick`` is the end of a step."""
+
+    def __init__(self) -> None:
+        self._ticks = [self._now()]
+
+    def tick(self) -> None:
+        self._ticks.append(self._now())
+
+    def _now(self) -> tuple[float, float]:
+        return time.perf_counter(), time.process_time()
+
+    def report(self) -> None:
+        """Print what each step took, on the wall and of the processor; of several processes the first one speaks."""
+        for step, (before, after) in enumerate(pairwise(self._ticks)):
+            wall_ms, cpu_ms = (round(1000 * (now - then), 3) for then, now in zip(before, after, strict=True))
+            if not RANK:
+                print(json.dumps({"step": step, "ms": wall_ms, "cpu_ms": cpu_ms}))
+
+
 def timed(batches: Iterable[T]) -> Iterator[T]:
     """``batches`` one by one: what happens from one to the next is a step."""
-    durations_ms = []
-    start = time.perf_counter()
+    clock = Clock()
     for batch in batches:
         yield batch
-        now = time.perf_counter()
-        durations_ms.append(1000 * (now - start))
-        start = now
-    report(durations_ms)
-
-
-def report(durations_ms: Iterable[float]) -> None:
-    """Print the wall time of each step; of several processes the first one speaks."""
-    if RANK:
-        return
-    for step, duration_ms in enumerate(durations_ms):
-        print(json.dumps({"step": step, "ms": round(duration_ms, 3)}))
+        clock.tick()
+    clock.report()
