@@ -59,13 +59,13 @@ class Models:
         """Counts the walks: as long as it stays, the same modules have the same variables in the same optimizers."""
         self._handles: list[Any] = []
 
-    def install(self) -> None:
-        """Begin to see modules as they are built, and take in those that are alive."""
+    def install(self, living: Iterable[Module]) -> None:
+        """Begin to see modules as they are built, and take in those that are alive already."""
         self._handles = [
             torch_module.register_module_module_registration_hook(self._registered_module),
             torch_module.register_module_parameter_registration_hook(self._registered_parameter),
         ]
-        self._scan()
+        self._take_in(living)
 
     def remove(self) -> None:
         """See no more."""
@@ -157,7 +157,7 @@ class Models:
             self._adopt(orphans)
             orphans = self._orphans()
         if orphans - self._missed:
-            self._scan()
+            self._take_in(alive(Module))
             self._adopt(orphans)
             self._missed = self._orphans()
         self._main = None
@@ -296,8 +296,8 @@ class Models:
         self.stale = False
         self._walk()
 
-    def _scan(self) -> None:
-        for module in alive(Module):
+    def _take_in(self, modules: Iterable[Module]) -> None:
+        for module in modules:
             if "_modules" in module.__dict__:
                 self._live.setdefault(module)
                 for child in module._modules.values():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -125,9 +125,9 @@ class Patches:
         for owner in owners:
             self.wrap(owner, name, hook)
 
-    def rebind(self) -> None:
-        """Replace the originals that programs imported by name before the session started."""
-        _rebind({id(patch.original): patch.wrapper for patch in self._functions()})
+    def rebind(self, models: Iterable[Any] = ()) -> None:
+        """Replace the originals that programs, and these models of theirs, bound by name before the session started."""
+        _rebind({id(patch.original): patch.wrapper for patch in self._functions()}, models)
 
     def undo(self) -> None:
         """Put everything back, also where programs bound a wrapper by name while the session ran."""
@@ -135,7 +135,7 @@ class Patches:
         for patch in reversed(self._patches):
             patch.undo()
         self._patches.clear()
-        _rebind(back)
+        _rebind(back, alive(torch.nn.Module))
 
     def suspended(self) -> AbstractContextManager[None]:
         """Without the patches on modules: ``torch.jit.script`` reads the source of what it finds there."""
@@ -164,15 +164,15 @@ class _Suspended:
             patch.apply()
 
 
-def _rebind(replacements: Mapping[int, Any]) -> None:
-    """In the modules of the program, and in its live models, put the new function wherever the old one is bound."""
+def _rebind(replacements: Mapping[int, Any], models: Iterable[Any]) -> None:
+    """In the modules of the program, and in its models, put the new function wherever the old one is bound."""
     if not replacements:
         return
     for name, module in list(sys.modules.items()):
         outside = not name.startswith(("torch.", "traincheck.")) and name != "torch"
         if outside and isinstance(module, types.ModuleType):
             _rebind_in(vars(module), replacements)
-    for model in alive(torch.nn.Module):
+    for model in models:
         _rebind_in(vars(model), replacements)
 
 

@@ -266,11 +266,14 @@ class Session:
     def _install(self) -> None:
         self.gate.recording = bool(self.decide(0))
         self.functions = ProjectFunctions(self, self._project or project_directory())
-        self.models.install()
+        # Looking through everything that is alive takes most of the time of a start: it is done once.
+        living = alive(Module, Optimizer)
+        modules = [item for item in living if isinstance(item, Module)]
+        self.models.install(modules)
         self._undo = [self.models.remove, self.patches.undo, self.functions.remove]
         self._undo += install_hooks(self)
-        self.patches.rebind()
-        self.steps.optimizer_exists = bool(alive(Optimizer))
+        self.patches.rebind(modules)
+        self.steps.optimizer_exists = len(modules) < len(living)
         self.functions.install()
         _watch_forks()
         atexit.register(self.close)
