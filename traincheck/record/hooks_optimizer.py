@@ -20,7 +20,7 @@ from traincheck.record.arguments import argument, qualified
 from traincheck.record.calls import OpenCall
 from traincheck.record.fingerprints import norms, number
 from traincheck.record.models import Owned, innermost
-from traincheck.record.patching import Arguments, Hook
+from traincheck.record.patching import Arguments, Hook, capturing
 from traincheck.values import Value
 from traincheck.vocabulary import AFTER, BEFORE, GRAD_CLIP, OPTIMIZER_STEP, ZERO_GRAD
 
@@ -39,14 +39,19 @@ class StepHooks:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._captured = capturing()
 
     def before(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._session.gate.awake and not torch.compiler.is_compiling():
+        if self._sees():
             self._session.boundary.run(OPTIMIZER_STEP, self._begins, optimizer, args, kwargs)
 
     def after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._session.gate.awake and not torch.compiler.is_compiling():
+        if self._sees():
             self._session.boundary.run(OPTIMIZER_STEP, self._ends, optimizer)
+
+    def _sees(self) -> bool:
+        captured = self._captured is not None and self._captured()
+        return self._session.gate.awake and not torch.compiler.is_compiling() and not captured
 
     def _begins(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         session, running = self._session, self._session.calls.thread.optimizers

@@ -51,11 +51,14 @@ def around(original: Callable[..., Any], hook: Hook, gate: Gate, boundary: Bound
     """``original`` with ``hook`` at its border."""
     run, enter, leave, adapt, name = boundary.run, hook.enter, hook.leave, hook.adapt, hook.name
     passive, inner = hook.passive, hook.inner
-    is_compiling, is_traced = torch.compiler.is_compiling, torch._C._get_tracing_state
+    is_compiling, is_traced, is_captured = torch.compiler.is_compiling, torch._C._get_tracing_state, capturing()
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
+        # First of all: what dynamo sees of the gate it would guard on, and compile again whenever the gate moves.
+        if is_compiling():
+            return original(*args, **kwargs)
         asleep = not gate.awake or (not gate.recording and (passive or (inner is not None and inner())))
-        if asleep or is_compiling() or is_traced() is not None:
+        if asleep or is_traced() is not None or (is_captured is not None and is_captured()):
             return original(*args, **kwargs)
         if adapt is not None:
             args, kwargs = run(name, adapt, args, kwargs) or (args, kwargs)
@@ -70,6 +73,11 @@ def around(original: Callable[..., Any], hook: Hook, gate: Gate, boundary: Bound
 
     hide_from_compiler(wrapper.__code__)
     return functools.update_wrapper(wrapper, original)
+
+
+def capturing() -> Callable[[], bool] | None:
+    """Tells whether CUDA work is being captured into a graph: nothing may be read from a device then."""
+    return torch.cuda.is_current_stream_capturing if torch.cuda.is_available() else None
 
 
 @dataclass
