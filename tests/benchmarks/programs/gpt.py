@@ -1,5 +1,5 @@
 """A GPT with AdamW, clipping and a schedule on generated text: ``BENCH_GPT=small`` (1 M parameters, about 100 ms a
-step) or ``medium`` (10 M parameters, 300 to 500 ms)."""
+step) or ``medium`` (11 M parameters, 300 to 500 ms)."""
 
 import os
 
@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from timed import steps, timed
 from torch import nn
 
-SIZES = {"small": (4, 128, 4, 20, 64), "medium": (6, 384, 6, 4, 128)}
-"""Layers, width, heads, batch, length."""
+SIZES = {"small": (4, 128, 4, 20, 64), "medium": (6, 384, 6, 4, 128), "wide": (2, 1536, 16, 2, 32)}
+"""Layers, width, heads, batch, length. The wide one is for measurements of memory."""
 LAYERS, WIDTH, HEADS, BATCH, LENGTH = SIZES[os.environ.get("BENCH_GPT", "small")]
 VOCABULARY = 512
 
