@@ -154,6 +154,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clock", choices=("ms", "cpu_ms"), default="ms", help="cpu_ms: on a machine that is shared")
     parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=list(PROGRAMS))
+    parser.add_argument("--section", default="all programs", help="name of the section of RESULTS.md")
     parser.add_argument("--write", action="store_true", help="put the table into RESULTS.md")
     args = parser.parse_args()
 
@@ -172,7 +173,7 @@ def main() -> None:
         "it is run on programs of one process and one file.\n\n"
         + table([*columns, "the peer", "the peer, 1 in 10"], rows)
     )
-    publish("overhead", "Watching and collecting", body, write=args.write)
+    publish(f"overhead: {args.section}", f"Watching and collecting: {args.section}", body, write=args.write)
 
 
 if __name__ == "__main__":
