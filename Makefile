@@ -46,7 +46,9 @@ zoo-check: $(INSTALLED) ## infer the pytorch pack again and compare it with the 
 
 bench: $(INSTALLED) peer-venv ## costs, side by side with the peer; writes tests/benchmarks/RESULTS.md
 	PEER_PYTHON="$(PEER_PYTHON)" $(BIN)/python tests/benchmarks/collect_cost.py --write
+	PEER_PYTHON="$(PEER_PYTHON)" $(BIN)/python tests/benchmarks/overhead_cost.py --write
 	PEER_PYTHON="$(PEER_PYTHON)" $(BIN)/python tests/benchmarks/infer_cost.py --write
+	$(BIN)/python tests/benchmarks/memory_cost.py --write
 	$(BIN)/python tests/benchmarks/check_cost.py --write
 	$(BIN)/python tests/benchmarks/startup_cost.py --write
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,8 @@ class _Watch:
     invariants: list[tuple[str, Invariant]]
     """With their ids, worked out once."""
     memories: dict[tuple[int, int], Memory] = field(default_factory=dict)
+    all_held: bool = False
+    """Whether each of the invariants held before: one more example that holds says nothing new."""
     fault: str = ""
     """What broke while judging it: it is off from then on."""
 
@@ -35,7 +37,7 @@ class Checker:
     """Judges windows as they come. Windows of several processes may be mixed; those of one come in order."""
 
     def __init__(self, invariants: Iterable[Invariant]) -> None:
-        self._watches = _watches({invariant.id: invariant for invariant in invariants}.values())
+        self._watches = _watches({invariant.id: invariant for invariant in invariants})
         self._held: set[str] = set()
         self._violated: set[str] = set()
         self._abstained: set[str] = set()
@@ -76,12 +78,15 @@ class Checker:
             return []
         found: list[Violation] = []
         for example in examples:
+            if example.held and watch.all_held:
+                continue
             context = dict(example.context)
             for key, invariant in watch.invariants:
                 if not invariant.precondition.holds(context):
                     continue
                 if example.held:
                     self._held.add(key)
+                    watch.all_held = all(other in self._held for other, _ in watch.invariants)
                 elif not invariant.knows(context):
                     self._abstained.add(key)
                 else:
@@ -123,13 +128,13 @@ def _violation(invariant: Invariant, example: Example, window: Window) -> Violat
     )
 
 
-def _watches(invariants: Iterable[Invariant]) -> list[_Watch]:
+def _watches(invariants: Mapping[str, Invariant]) -> list[_Watch]:
     found: dict[tuple[str, Any], _Watch] = {}
-    for invariant in invariants:
+    for key, invariant in invariants.items():
         relation = by_name(invariant.relation)
         subject = relation.subject_type(**invariant.subject)
         watch = found.setdefault((relation.name, subject), _Watch(relation, subject, []))
-        watch.invariants.append((invariant.id, invariant))
+        watch.invariants.append((key, invariant))
     return list(found.values())
 
 

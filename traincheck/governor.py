@@ -1,9 +1,9 @@
 """Which steps are recorded, so that what recording costs stays within a budget.
 
-The first steps always are. Later ones come in pairs of neighbours, because some relations compare a step with the one
-before it, one pair every ``interval`` steps. Intervals are powers of two and pairs begin at multiples of them: ranks
-that settle on different intervals, each from its own measurements, still record the steps of the largest one together,
-without a word between them.
+The first steps always are, and what they cost beyond the budget is paid back before more are recorded. Later ones come
+in pairs of neighbours, because some relations compare a step with the one before it, one pair every ``interval`` steps.
+Intervals are powers of two and pairs begin at multiples of them: ranks that settle on different intervals, each from
+its own measurements, still record the steps of the largest one together, without a word between them.
 """
 
 from __future__ import annotations
@@ -51,11 +51,12 @@ class Governor:
         """What a step took in all, and how much of it was ours, in seconds."""
         if self.budget is None:
             return
-        own_time = max(0.0, duration - cost)
-        self._durations.append(own_time)
         (self._costs if recorded else self._idle_costs).append(cost)
-        if step >= FIRST_STEPS:
-            self._credit += self.budget * own_time - cost
+        self._credit -= cost
+        if step > 0:  # the first one holds the start of the program, which is no training
+            own_time = max(0.0, duration - cost)
+            self._durations.append(own_time)
+            self._credit += self.budget * own_time
 
     @property
     def interval(self) -> int:

@@ -51,6 +51,9 @@ FULL_SNAPSHOTS: Final = frozenset(
 )
 """Every place at which a full recording looks at variables: ``(key of the call, point, kind)``."""
 
+WITHOUT_NORMS: Final = frozenset({(BACKWARD, AFTER)})
+"""Where only the content of gradients is looked at: relations read their norms at the step that applies them."""
+
 SPINE: Final = frozenset(
     {DATA_ITER, DATA_NEXT, FORWARD, BACKWARD, SCALER_STEP, OPTIMIZER_STEP, ZERO_GRAD, LR_STEP, CHECKPOINT_LOAD}
 )

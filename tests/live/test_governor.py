@@ -37,6 +37,27 @@ def test_the_cost_after_the_first_steps_is_within_the_budget_but_for_one_pair(
     assert spent <= allowed + 1e-9
 
 
+@given(
+    budget=st.floats(min_value=0.0, max_value=0.5),
+    steps=st.lists(st.tuples(seconds, seconds), min_size=FIRST_STEPS + 1, max_size=200),
+)
+def test_what_the_first_steps_cost_is_paid_back(budget: float, steps: list[tuple[float, float]]) -> None:
+    durations, costs = [list(column) for column in zip(*steps, strict=True)]
+    recorded = run(Governor(budget), durations, costs)
+
+    spent = sum(cost for cost, records in zip(costs, recorded, strict=True) if records)
+    allowed = max(sum(costs[:FIRST_STEPS]), budget * sum(durations[1:]) + 2 * max(costs))
+    assert spent <= allowed + 1e-9
+
+
+def test_a_step_of_two_milliseconds_stays_within_two_percent_over_500_steps() -> None:
+    costs = [0.0012] * 500
+    recorded = run(Governor(0.02), [0.002] * 500, costs)
+
+    assert FIRST_STEPS < sum(recorded)
+    assert sum(recorded) * 0.0012 <= 0.02 * 500 * 0.002
+
+
 @given(duration=seconds, cost=seconds, budget=st.floats(min_value=0.01, max_value=0.5))
 def test_recorded_steps_come_in_pairs_of_neighbours(duration: float, cost: float, budget: float) -> None:
     recorded = run(Governor(budget), [duration] * 300, [cost] * 300)

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def alive(kind: type[T]) -> list[T]:
-    """Every living instance of ``kind``: by exact class, because asking each object for its kind would run its code."""
-    kinds = set(_kinds(kind))
+def alive(*kinds_of: type[T]) -> list[T]:
+    """Every living instance of any: by exact class, because asking each object for its kind would run its code."""
+    kinds = {kind for top in kinds_of for kind in _kinds(top)}
     return [item for item in gc.get_objects() if type(item) in kinds]
 
 

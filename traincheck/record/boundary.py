@@ -36,8 +36,11 @@ class Boundary:
         """``work(*args)``, unseen by ``torch.compile`` and by function modes; ``None`` when it failed."""
         if hook in self._off:
             return None
-        threads, prior = self._threads, _dynamo.set_eval_frame(None)
-        threads.depth += 1
+        threads = self._threads
+        if threads.depth:
+            return self._run_inside(threads, hook, work, args)
+        prior = _dynamo.set_eval_frame(None)
+        threads.depth = 1
         spent_ns, began_ns = self.spent_ns, time.perf_counter_ns()
         try:
             with torch._C.DisableTorchFunction():
@@ -48,10 +51,22 @@ class Boundary:
             self._switch_off(hook, error)
             return None
         finally:
-            # Work inside of work is part of the outer one: it is not added twice.
             self.spent_ns = spent_ns + time.perf_counter_ns() - began_ns
-            threads.depth -= 1
+            threads.depth = 0
             _dynamo.set_eval_frame(prior)
+
+    def _run_inside(self, threads: _Depth, hook: str, work: Callable[..., T], args: tuple[Any, ...]) -> T | None:
+        """Work inside of work: unseen already, and its time is part of the outer one's."""
+        threads.depth += 1
+        try:
+            return work(*args)
+        except Interruption:
+            raise
+        except Exception as error:
+            self._switch_off(hook, error)
+            return None
+        finally:
+            threads.depth -= 1
 
     def depth(self) -> int:
         """How deep this thread is in work of ours."""

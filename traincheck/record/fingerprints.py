@@ -6,61 +6,56 @@ tensors come to the host in one copy. Neither changes a tensor, uses a random nu
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
+import functools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import torch
 import xxhash
 from torch import Tensor
 
-_NUMPY_DTYPES = frozenset(
-    {
-        torch.float32,
-        torch.float64,
-        torch.float16,
-        torch.int8,
-        torch.int16,
-        torch.int32,
-        torch.int64,
-        torch.uint8,
-        torch.bool,
-        torch.complex64,
-        torch.complex128,
-    }
-)
 _PLAIN = (Tensor, torch.nn.Parameter)
-_CPU = torch.device("cpu")
 _CHUNK = 1 << 22
 _INT_OF_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-@contextmanager
-def unseen() -> Iterator[None]:
-    """No autograd, no autocast, and none of the program's function or dispatch modes see what happens inside."""
-    with torch._C.DisableTorchFunction(), _outside_transforms():
-        grad_enabled = torch.is_grad_enabled()
+class unseen:  # noqa: N801  # used as a statement, like the context managers of torch
+    """No autograd, no autocast, and none of the program's modes and transforms (``vmap``) see what happens inside."""
+
+    __slots__ = ("_functions", "_grad_enabled", "_others")
+
+    def __enter__(self) -> None:
+        self._functions = torch._C.DisableTorchFunction()
+        self._functions.__enter__()
+        self._others = _outside_transforms()
+        self._grad_enabled = torch.is_grad_enabled()
         torch._C._set_grad_enabled(False)
-        try:
-            yield
-        finally:
-            torch._C._set_grad_enabled(grad_enabled)
+
+    def __exit__(self, *exc: object) -> None:
+        torch._C._set_grad_enabled(self._grad_enabled)
+        if self._others is not None:
+            self._others.close()
+        self._functions.__exit__(None, None, None)
 
 
-@contextmanager
-def _outside_transforms() -> Iterator[None]:
-    """Without the dispatch modes and function transforms (``vmap``, ``grad``) that are active."""
-    with ExitStack() as stack:
-        if torch._C._functorch.peek_interpreter_stack() is not None:
-            from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+def _outside_transforms() -> ExitStack | None:
+    """Sets aside the dispatch modes and function transforms that are active, until it is closed."""
+    transformed = torch._C._functorch.peek_interpreter_stack() is not None
+    if not transformed and not torch._C._len_torch_dispatch_stack():
+        return None
+    stack = ExitStack()
+    if transformed:
+        from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 
-            stack.enter_context(temporarily_clear_interpreter_stack())
-        if torch._C._len_torch_dispatch_stack():
-            from torch.utils._python_dispatch import _disable_current_modes
+        stack.enter_context(temporarily_clear_interpreter_stack())
+    if torch._C._len_torch_dispatch_stack():
+        from torch.utils._python_dispatch import _disable_current_modes
 
-            stack.enter_context(_disable_current_modes())
-        yield
+        stack.enter_context(_disable_current_modes())
+    return stack
 
 
 def fingerprints(tensors: Sequence[Tensor | None]) -> list[int | None]:
@@ -68,17 +63,23 @@ def fingerprints(tensors: Sequence[Tensor | None]) -> list[int | None]:
     found: list[int | None] = [None] * len(tensors)
     waiting: list[tuple[int, Tensor]] = []
     known: dict[int, int] = {}
+    repeated: list[tuple[int, int]] = []
     with unseen():
         for position, tensor in enumerate(tensors):
-            if tensor is None or known.setdefault(id(tensor), position) != position:
+            if tensor is None:
                 continue
-            if _is_ordinary(tensor):
+            first = known.setdefault(id(tensor), position)
+            if first != position:
+                repeated.append((position, first))
+            elif _is_ordinary(tensor):
                 found[position] = _host_digest(tensor)
             else:
                 found[position] = _other_digest(tensor, position, waiting)
         for position, digest in _read(waiting):
             found[position] = digest
-    return [_again(found, known, tensors, position) for position in range(len(tensors))]
+    for position, first in repeated:
+        found[position] = found[first]
+    return found
 
 
 def norms(tensors: Sequence[Tensor | None]) -> list[float | None]:
@@ -87,7 +88,9 @@ def norms(tensors: Sequence[Tensor | None]) -> list[float | None]:
     groups: dict[tuple[torch.device, torch.dtype], list[tuple[int, Tensor]]] = {}
     with unseen():
         for position, tensor in enumerate(tensors):
-            local = None if tensor is None else _values(tensor)
+            if tensor is None:
+                continue
+            local = tensor if _is_ordinary(tensor) and not tensor.is_quantized else _values(tensor)
             if local is not None and (local.is_floating_point() or local.is_complex()):
                 groups.setdefault((local.device, local.dtype), []).append((position, local))
         for members in groups.values():
@@ -151,19 +154,25 @@ def number(tensor: Tensor) -> float | None:
 
 
 def _is_ordinary(tensor: Tensor) -> bool:
-    plain = type(tensor) in _PLAIN and tensor.layout is torch.strided and tensor.device == _CPU
+    plain = type(tensor) in _PLAIN and tensor.is_cpu and tensor.layout is torch.strided
     return plain and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 
 def _host_digest(tensor: Tensor) -> int | None:
-    flat = tensor.detach()
-    if flat.is_conj() or flat.is_neg():
-        flat = flat.resolve_conj().resolve_neg()
-    if not flat.is_contiguous():
-        flat = flat.contiguous()
-    if flat.dtype not in _NUMPY_DTYPES:
-        flat = flat.reshape(-1).view(torch.uint8)
-    return xxhash.xxh3_64_intdigest(flat.numpy().data)
+    if tensor.is_conj() or tensor.is_neg():
+        tensor = tensor.resolve_conj().resolve_neg()
+    if not tensor.is_contiguous():
+        tensor = tensor.contiguous()
+    address, size_bytes = tensor.data_ptr(), tensor.nbytes
+    if not size_bytes:
+        return xxhash.xxh3_64_intdigest(b"")
+    # Read in place: a NumPy array on the way would cost more than the hash of a small tensor.
+    return xxhash.xxh3_64_intdigest(_bytes(size_bytes).from_address(address)) if address else None
+
+
+@functools.lru_cache(maxsize=4096)
+def _bytes(size_bytes: int) -> type[ctypes.Array[ctypes.c_char]]:
+    return ctypes.c_char * size_bytes
 
 
 def _other_digest(tensor: Tensor, position: int, waiting: list[tuple[int, Tensor]]) -> int | None:
@@ -243,14 +252,6 @@ def _read(waiting: list[tuple[int, Tensor]]) -> Iterator[tuple[int, int]]:
         numbers = torch.stack([digest for _, digest in members]).tolist()
         for (position, _), number in zip(members, numbers, strict=True):
             yield position, number % (1 << 64)
-
-
-def _again(
-    found: list[int | None], known: dict[int, int], tensors: Sequence[Tensor | None], position: int
-) -> int | None:
-    """A tensor that stands in the list twice was looked at once."""
-    tensor = tensors[position]
-    return None if tensor is None else found[known[id(tensor)]]
 
 
 def _group_norms(tensors: list[Tensor]) -> list[float]:

@@ -112,6 +112,8 @@ class DataHooks:
         return self._opened(fetch.source)
 
     def _opened(self, source: _Pass) -> OpenCall | None:
+        if not self._session.recording:
+            return None
         described: dict[str, Value] = {"index": source.index, "epoch": source.epoch, **source.facts}
         return self._session.open(DATA_NEXT, "torch.utils.data.DataLoader.__next__", source.loader, described)
 

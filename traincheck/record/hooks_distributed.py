@@ -80,7 +80,7 @@ def install(session: Session) -> list[Callable[[], None]]:
         original = getattr(distributed_c10d, name, None)
         if original is not None and session.wants(f"{COLLECTIVE}{name}"):
             hooks = CollectiveHooks(session, name, original)
-            hook = Hook(f"{COLLECTIVE}{name}", hooks.begins, hooks.ends)
+            hook = Hook(f"{COLLECTIVE}{name}", hooks.begins, hooks.ends, passive=True)
             session.patches.wrap_alike((distributed_c10d, torch.distributed), name, hook)
     return []
 

@@ -63,6 +63,10 @@ class ForwardHooks:
         if session.automatic() and session.steps.closes_at_forward(moment, inside_step):
             session.end_window()
         session.steps.forward(moment)
+        if not session.recording:
+            session.calls.thread.modules.append("")
+            session.calls.thread.modes.append(False)
+            return _Pass(None)
         session.describe()
         inner = innermost(module)
         path = models.path(inner)
@@ -120,13 +124,15 @@ class BackwardHooks:
         inside[BACKWARD] = 1
         session.steps.backward_begins(moment)
         session.activity()
+        if not session.recording:
+            return True
         session.describe()
         loss = first_tensor(args[:1]) if args else kwargs.get("tensors")
         described: dict[str, Value] = {}
         if session.scaled_loss is not None and session.scaled_loss() is loss:
             described["scaled"] = True
         call = session.open(BACKWARD, "torch.Tensor.backward", "", described)
-        session.snapshots.grads(call, BEFORE, lambda: list(session.models.params()))
+        session.snapshots.grads(call, BEFORE, session.models.params)
         return call or True
 
     def ends(
@@ -142,7 +148,7 @@ class BackwardHooks:
             return
         if error is None and call.recorded:
             call.args.update(_loss(args[0] if args else kwargs.get("tensors")))
-            session.snapshots.grads(call, AFTER, lambda: list(session.models.params()))
+            session.snapshots.grads(call, AFTER, session.models.params)
         session.finish(call, error)
 
 
@@ -178,13 +184,15 @@ def install(session: Session) -> None:
     """Hook into modules and autograd."""
     wrap = session.patches.wrap
     forward, backward = ForwardHooks(session), BackwardHooks(session)
-    wrap(Module, "__call__", Hook(FORWARD, forward.begins, forward.ends))
-    hook = Hook(BACKWARD, backward.begins, backward.ends)
+    hook = Hook(FORWARD, forward.begins, forward.ends, inner=lambda: bool(session.calls.thread.modules))
+    wrap(Module, "__call__", hook)
+    inner = lambda: bool(session.calls.thread.inside.get(BACKWARD))  # noqa: E731
+    hook = Hook(BACKWARD, backward.begins, backward.ends, inner=inner)
     wrap(torch.autograd, "backward", hook)
     wrap(Tensor, "backward", hook)
     if session.wants(MODE_TRAIN) or session.wants(MODE_EVAL):
         mode = ModeHooks(session)
-        wrap(Module, "train", Hook(MODE_TRAIN, mode.begins, mode.ends))
+        wrap(Module, "train", Hook(MODE_TRAIN, mode.begins, mode.ends, passive=True))
 
 
 def _output(result: Any, *, whole: bool) -> dict[str, Value]:

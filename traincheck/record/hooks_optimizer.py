@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import types
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from traincheck.record.arguments import argument, qualified
 from traincheck.record.calls import OpenCall
 from traincheck.record.fingerprints import norms, number
 from traincheck.record.models import Owned, innermost
-from traincheck.record.patching import Arguments, Hook
+from traincheck.record.patching import Arguments, Hook, capturing
 from traincheck.values import Value
 from traincheck.vocabulary import AFTER, BEFORE, GRAD_CLIP, OPTIMIZER_STEP, ZERO_GRAD
 
@@ -39,14 +39,19 @@ class StepHooks:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._captured = capturing()
 
     def before(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._session.gate.awake and not torch.compiler.is_compiling():
+        if self._sees():
             self._session.boundary.run(OPTIMIZER_STEP, self._begins, optimizer, args, kwargs)
 
     def after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._session.gate.awake and not torch.compiler.is_compiling():
+        if self._sees():
             self._session.boundary.run(OPTIMIZER_STEP, self._ends, optimizer)
+
+    def _sees(self) -> bool:
+        captured = self._captured is not None and self._captured()
+        return self._session.gate.awake and not torch.compiler.is_compiling() and not captured
 
     def _begins(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         session, running = self._session, self._session.calls.thread.optimizers
@@ -61,6 +66,8 @@ class StepHooks:
             session.end_window()
         session.activity()
         label = session.models.add_optimizer(optimizer)
+        if not session.recording:
+            return
         session.describe(again=True)
         rates = [float(group.get("lr", 0.0)) for group in optimizer.param_groups]
         described: dict[str, Value] = {"closure": closure, "lr": max(rates, default=0.0)}
@@ -108,16 +115,19 @@ class StepHooks:
         session.snapshots.rates(call, AFTER, optimizer)
         session.finish(call)
 
-    def _params(self, optimizer: Optimizer, first: OpenCall | None) -> Sequence[Owned]:
+    def _params(self, optimizer: Optimizer, first: OpenCall | None) -> list[Owned]:
         """All parameters of the models it trains, and its own; once a step those of all other models too."""
-        session = self._session
-        held = session.models.held_by(optimizer)
+        session, models = self._session, self._session.models
         everything = first is not None and not session.frozen_seen
         if everything:
             session.frozen_seen = True
+        held, label = models.held_by(optimizer), models.add_optimizer(optimizer)
+        return models.group((label, everything), lambda: self._members(held, everything))
+
+    def _members(self, held: list[Owned], everything: bool) -> list[Owned]:
         ids = {id(owned.tensor) for owned in held}
         found: list[Owned] = []
-        for tree in session.models.trees:
+        for tree in self._session.models.trees:
             if everything or any(id(owned.tensor) in ids for owned in tree.params):
                 found += tree.params
         return found + held
@@ -154,8 +164,11 @@ class ZeroGradHooks:
         models = self._session.models
         if isinstance(owner, Optimizer):
             return models.held_by(owner)
-        mine = {id(param) for param in owner.parameters()}
-        return [owned for owned in models.params() if id(owned.tensor) in mine]
+        return models.group(("of", id(owner)), lambda: self._params_of(owner))
+
+    def _params_of(self, module: Module) -> list[Owned]:
+        mine = {id(param) for param in module.parameters()}
+        return [owned for owned in self._session.models.params() if id(owned.tensor) in mine]
 
 
 class ClipHooks:
@@ -228,15 +241,14 @@ def install(session: Session) -> list[Callable[[], None]]:
     steps, clearing, wrap = StepHooks(session), ZeroGradHooks(session), session.patches.wrap
     before, after = register_optimizer_step_pre_hook(steps.before), register_optimizer_step_post_hook(steps.after)
     if session.wants(ZERO_GRAD):
-        hook = Hook(ZERO_GRAD, clearing.begins, clearing.ends)
+        hook = Hook(ZERO_GRAD, clearing.begins, clearing.ends, passive=True)
         for owner in (Optimizer, Module):
             wrap(owner, "zero_grad", hook)
     if session.wants(GRAD_CLIP):
         for limit, name in (("max_norm", "clip_grad_norm_"), ("clip_value", "clip_grad_value_")):
             clip = ClipHooks(session, limit)
-            session.patches.wrap_alike(
-                (clip_grad, torch.nn.utils), name, Hook(GRAD_CLIP, clip.begins, clip.ends, clip.adapt)
-            )
+            hook = Hook(GRAD_CLIP, clip.begins, clip.ends, clip.adapt, passive=True)
+            session.patches.wrap_alike((clip_grad, torch.nn.utils), name, hook)
     construction = ConstructionHooks(session)
     wrap(Optimizer, "__init__", Hook("optimizer.__init__", construction.begins, construction.ends))
     return [before.remove, after.remove]

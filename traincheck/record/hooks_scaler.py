@@ -30,6 +30,8 @@ class ScalerHooks:
         scaler = args[0]
         if not scaler.is_enabled():
             return None
+        if not self._session.recording:
+            return True
         method = _METHODS[self._role]
         api, kind = f"torch.amp.GradScaler.{method}", type(scaler).__name__
         return self._session.open(self._role, api, kind, {"scale": float(scaler.get_scale())}) or True
@@ -58,7 +60,8 @@ def install(session: Session) -> list[Callable[[], None]]:
     for role, method in _METHODS.items():
         if role in (SCALER_SCALE, SCALER_STEP) or session.wants(role):
             hooks = ScalerHooks(session, role)
-            session.patches.wrap(GradScaler, method, Hook(role, hooks.begins, hooks.ends))
+            passive = role in (GRAD_UNSCALE, SCALER_UPDATE)
+            session.patches.wrap(GradScaler, method, Hook(role, hooks.begins, hooks.ends, passive=passive))
     return []
 
 

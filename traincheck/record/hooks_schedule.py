@@ -70,7 +70,7 @@ def install(session: Session) -> list[Callable[[], None]]:
     hooks, wrap = ScheduleHooks(session), session.patches.wrap
     for kind in _kinds(lr_scheduler.LRScheduler):
         if "step" in vars(kind):
-            wrap(kind, "step", Hook(LR_STEP, hooks.begins, hooks.ends))
+            wrap(kind, "step", Hook(LR_STEP, hooks.begins, hooks.ends, passive=True))
     wrap(lr_scheduler.LRScheduler, "_initial_step", Hook(_INITIAL, hooks.initial_begins, hooks.initial_ends))
     return []
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor
@@ -21,85 +19,15 @@ from torch.optim import Optimizer
 from torch.utils.weak import WeakIdKeyDictionary
 
 from traincheck.record.alive import alive
+from traincheck.record.named import Labels, Owned, Tree, class_name, innermost, innermost_optimizer, wrapped
+
+__all__ = ["Labels", "Models", "Owned", "Tree", "class_name", "innermost", "innermost_optimizer"]
 
 _DEEPEST = 100
-_WRAPPERS = {
-    "DistributedDataParallel": "module",
-    "DataParallel": "module",
-    "FullyShardedDataParallel": "_fsdp_wrapped_module",
-    "OptimizedModule": "_orig_mod",
-    "CheckpointWrapper": "_checkpoint_wrapped_module",
-    "DeepSpeedEngine": "module",
-    "AveragedModel": "module",
-}
-
-
-def wrapped(module: Module) -> Module | None:
-    """The module that a wrapper (DDP, FSDP, ``torch.compile``) holds; ``None`` for any other module."""
-    attribute = _WRAPPERS.get(type(module).__name__)
-    return None if attribute is None else module._modules.get(attribute)
-
-
-def innermost(module: Module) -> Module:
-    """``module`` without the wrappers around it."""
-    inner = wrapped(module)
-    return module if inner is None else innermost(inner)
-
-
-def innermost_optimizer(optimizer: Optimizer) -> Optimizer:
-    """``optimizer`` without what a framework (Accelerate) put around it, which shows the same groups and state."""
-    inner = getattr(optimizer, "optimizer", None)
-    return innermost_optimizer(inner) if isinstance(inner, Optimizer) else optimizer
-
-
-def class_name(module: Module) -> str:
-    """The class as the program wrote it: FSDP2 puts its own in front."""
-    names = [kind.__name__ for kind in type(module).__mro__]
-    return names[2] if "FSDPModule" in names[1:2] and len(names) > 2 else names[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Owned:
-    """A parameter or buffer, and the module that registers it."""
-
-    name: str
-    tensor: Tensor
-    module: Module | None
-
-
-@dataclass(slots=True)
-class Tree:
-    """One model: its modules by path, its variables in order."""
-
-    label: str
-    root: Module
-    params: list[Owned] = field(default_factory=list)
-    buffers: list[Owned] = field(default_factory=list)
-
-
-class Labels:
-    """Class names, numbered from the second object of a class on."""
-
-    def __init__(self) -> None:
-        self._of: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
-        self._counts: Counter[str] = Counter()
-
-    def label(self, item: Any, name: str) -> str:
-        """The label of ``item``; given now if it has none."""
-        known = self._of.get(item)
-        if known is None:
-            self._counts[name] += 1
-            count = self._counts[name]
-            known = self._of[item] = name if count == 1 else f"{name}#{count}"
-        return known
-
-    def known(self, item: Any) -> str | None:
-        """The label of ``item``, if it has one."""
-        return self._of.get(item)
-
-    def items(self) -> list[tuple[Any, str]]:
-        """Everything alive that has a label, in the order in which labels were given."""
-        return list(self._of.items())
+MOST_LISTED: Final = 64
+"""Lists of variables whose names are kept; a program whose lists are always new ones gains nothing by keeping more."""
+Listed: TypeAlias = "tuple[list[Owned], tuple[str, ...], list[Tensor]]"
+"""Variables, with their names and their tensors apart."""
 
 
 class Models:
@@ -110,7 +38,14 @@ class Models:
         self._optimizers = Labels()
         self._parents: weakref.WeakKeyDictionary[Module, weakref.ref[Module]] = weakref.WeakKeyDictionary()
         self._live: weakref.WeakKeyDictionary[Module, None] = weakref.WeakKeyDictionary()  # in order of appearance
-        self._paths: weakref.WeakKeyDictionary[Module, str] = weakref.WeakKeyDictionary()
+        self._walked: dict[int, weakref.ref[Module]] = {}
+        """The modules of the last walk, by identity."""
+        self._paths: dict[int, str] = {}
+        self._seen: tuple[Any, ...] = ()
+        """What the last walk saw, in a form that is compared fast."""
+        self._held: dict[str, tuple[list[int], list[Owned]]] = {}
+        self._grouped: dict[Hashable, list[Owned]] = {}
+        self._listed: dict[int, Listed] = {}
         self._names: dict[int, str] = {}
         self._former: Any = WeakIdKeyDictionary()
         """The last name of each parameter that has had one: what was replaced keeps it."""
@@ -120,15 +55,17 @@ class Models:
         self._main: list[weakref.ref[Module]] | None = None
         self.trees: list[Tree] = []
         self.stale = True
+        self.generation = 0
+        """Counts the walks: as long as it stays, the same modules have the same variables in the same optimizers."""
         self._handles: list[Any] = []
 
-    def install(self) -> None:
-        """Begin to see modules as they are built, and take in those that are alive."""
+    def install(self, living: Iterable[Module]) -> None:
+        """Begin to see modules as they are built, and take in those that are alive already."""
         self._handles = [
             torch_module.register_module_module_registration_hook(self._registered_module),
             torch_module.register_module_parameter_registration_hook(self._registered_parameter),
         ]
-        self._scan()
+        self._take_in(living)
 
     def remove(self) -> None:
         """See no more."""
@@ -175,11 +112,15 @@ class Models:
 
     def path(self, module: Module) -> str:
         """Model label and path of any module: ``Net.fc1``; its class alone when no known model holds it."""
-        found = self._paths.get(module)
+        found = self._known_path(module)
         if found is None and self.stale:
             self.refresh()
-            found = self._paths.get(module)
+            found = self._known_path(module)
         return class_name(module) if found is None else found
+
+    def _known_path(self, module: Module) -> str | None:
+        reference = self._walked.get(id(module))
+        return None if reference is None or reference() is not module else self._paths[id(module)]
 
     def is_model(self, module: Module) -> bool:
         """Whether ``module`` is a model as a whole, or a wrapper around one."""
@@ -193,11 +134,22 @@ class Models:
         """Whether the models that an optimizer trains are all in evaluation mode."""
         if self._main is None:
             self._main = [weakref.ref(root) for root in self._trained_roots()]
-        alive = [root for root in (reference() for reference in self._main) if root is not None]
-        return bool(alive) and not any(root.training for root in alive)
+        known = False
+        for reference in self._main:
+            root = reference()
+            if root is not None:
+                if root.training:
+                    return False
+                known = True
+        return known
 
     def refresh(self) -> None:
-        """Walk the trees again, so that what was replaced is seen."""
+        """Walk the trees again if anything in them was replaced."""
+        if self.stale or self._look() != self._seen:
+            self._walk_anew()
+            self._seen = self._look()
+
+    def _walk_anew(self) -> None:
         self.stale = False
         self._walk()
         orphans = self._orphans()
@@ -205,7 +157,7 @@ class Models:
             self._adopt(orphans)
             orphans = self._orphans()
         if orphans - self._missed:
-            self._scan()
+            self._take_in(alive(Module))
             self._adopt(orphans)
             self._missed = self._orphans()
         self._main = None
@@ -218,31 +170,97 @@ class Models:
     def held_by(self, optimizer: Optimizer) -> list[Owned]:
         """The parameters of an optimizer, by name."""
         label = self.add_optimizer(optimizer)
+        ids = [id(tensor) for group in optimizer.param_groups for tensor in group["params"]]
+        known = self._held.get(label)
+        if known is None or known[0] != ids:
+            known = self._held[label] = (ids, self._named(optimizer, label))
+            self._grouped, self._listed = {}, {}
+        return known[1]
+
+    def _named(self, optimizer: Optimizer, label: str) -> list[Owned]:
         found = []
         for number, group in enumerate(optimizer.param_groups):
             for place, tensor in enumerate(group["params"]):
                 name = self._names.get(id(tensor)) or self._orphan(tensor, f"{label}.group{number}.{place}")
                 found.append(Owned(name, tensor, None))
-        return found
+        return list({owned.name: owned for owned in found}.values())
 
     def _orphan(self, tensor: Tensor, name: str) -> str:
         """How a parameter is called that no model has: by the name that it had in one."""
         former = self._former.get(tensor)
         return name if former is None else f"{former} (replaced)"
 
-    def params(self) -> Iterator[Owned]:
+    def params(self) -> list[Owned]:
         """All parameters of all known models, then those that only an optimizer holds."""
+        return self.group("params", self._params)
+
+    def variables(self) -> list[Owned]:
+        """All parameters, and the buffers of all known models."""
+        return self.group("variables", lambda: itertools.chain(self._params(), *(tree.buffers for tree in self.trees)))
+
+    def group(self, key: Hashable, members: Callable[[], Iterable[Owned]]) -> list[Owned]:
+        """Members that are the same, each name once, as long as nothing is replaced: worked out once."""
+        found = self._grouped.get(key)
+        if found is None:
+            # A module that stands in two places has two names, and both are kept.
+            found = self._grouped[key] = list({owned.name: owned for owned in members()}.values())
+        return found
+
+    def listed(self, owned: list[Owned]) -> Listed:
+        """The names and the tensors of such a list, worked out once."""
+        found = self._listed.get(id(owned))
+        if found is None or found[0] is not owned:
+            if len(self._listed) >= MOST_LISTED:
+                self._listed = {}
+            names, tensors = tuple(item.name for item in owned), [item.tensor for item in owned]
+            found = self._listed[id(owned)] = (owned, names, tensors)
+        return found
+
+    def _params(self) -> Iterator[Owned]:
         yield from itertools.chain.from_iterable(tree.params for tree in self.trees)
         for optimizer, _ in self.optimizers():
             yield from (owned for owned in self.held_by(optimizer) if id(owned.tensor) not in self._names)
 
+    def _look(self) -> tuple[Any, ...]:
+        """Which modules there are, what is registered in them, and what optimizers hold: all by identity.
+
+        What is named here is held on to, or known to have died, so that no identity stands for two things.
+        """
+        roots = [id(root) for root, _ in self._roots.items() if self.root(root) is root]
+        registered: list[int | str] = []
+        for reference in self._walked.values():
+            module = reference()
+            if module is None:
+                return ()
+            for items in (module._parameters, module._buffers, module._modules):
+                registered.append(len(items))
+                if items:
+                    registered += items
+                    registered += map(id, items.values())
+        held = [
+            [id(tensor) for tensor in group["params"]]
+            for optimizer, _ in self.optimizers()
+            for group in optimizer.param_groups
+        ]
+        return roots, registered, held
+
+    def _forget(self, root: weakref.ref[Module]) -> None:
+        """A model has died: its variables are not held on to."""
+        for tree in self.trees:
+            if tree.reference is root:
+                for owned in tree.params:
+                    self._names.pop(id(owned.tensor), None)
+        self.trees = [tree for tree in self.trees if tree.reference is not root]
+        self._grouped, self._listed = {}, {}
+
     def _walk(self) -> None:
-        self.trees, self._names = [], {}
-        self._paths.clear()
+        self.generation += 1
+        self.trees, self._names, self._paths, self._walked = [], {}, {}, {}
+        self._held, self._grouped, self._listed = {}, {}, {}
         for root, label in self._roots.items():
             if self.root(root) is not root:
                 continue
-            tree = Tree(label, root)
+            tree = Tree(label, weakref.ref(root, self._forget))
             self._visit(root, label, tree)
             self.trees.append(tree)
             for owned in tree.params:
@@ -250,15 +268,16 @@ class Models:
                 self._former[owned.tensor] = owned.name
 
     def _visit(self, module: Module, path: str, tree: Tree) -> None:
-        seen_before = module in self._paths
-        self._paths.setdefault(module, path)
+        seen_before = id(module) in self._paths
+        self._paths.setdefault(id(module), path)
+        reference = self._walked.setdefault(id(module), weakref.ref(module))
         for name, tensor in module._parameters.items():
             if tensor is not None:
-                tree.params.append(Owned(f"{path}.{name}", tensor, module))
+                tree.params.append(Owned(f"{path}.{name}", tensor, reference))
         for name, buffer in module._buffers.items():
             if buffer is not None:
-                tree.buffers.append(Owned(f"{path}.{name}", buffer, module))
-        if seen_before and path.startswith(self._paths[module] + "."):
+                tree.buffers.append(Owned(f"{path}.{name}", buffer, reference))
+        if seen_before and path.startswith(self._paths[id(module)] + "."):
             return  # a module that contains itself
         inner = wrapped(module)
         for name, child in module._modules.items():
@@ -281,8 +300,8 @@ class Models:
         self.stale = False
         self._walk()
 
-    def _scan(self) -> None:
-        for module in alive(Module):
+    def _take_in(self, modules: Iterable[Module]) -> None:
+        for module in modules:
             if "_modules" in module.__dict__:
                 self._live.setdefault(module)
                 for child in module._modules.values():

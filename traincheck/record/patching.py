@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +34,8 @@ class Hook:
     """Makes arguments readable more than once (a generator of parameters), without changing their meaning."""
     passive: bool = False
     """Whether it only records: it is passed over in steps that are left out."""
+    inner: Callable[[], bool] | None = None
+    """In steps that are left out: whether a call that begins now is inside another, and so is passed over too."""
 
 
 @dataclass
@@ -48,12 +50,15 @@ class Gate:
 def around(original: Callable[..., Any], hook: Hook, gate: Gate, boundary: Boundary) -> Callable[..., Any]:
     """``original`` with ``hook`` at its border."""
     run, enter, leave, adapt, name = boundary.run, hook.enter, hook.leave, hook.adapt, hook.name
-    passive = hook.passive
-    is_compiling, is_traced = torch.compiler.is_compiling, torch._C._get_tracing_state
+    passive, inner = hook.passive, hook.inner
+    is_compiling, is_traced, is_captured = torch.compiler.is_compiling, torch._C._get_tracing_state, capturing()
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        asleep = not gate.awake or (passive and not gate.recording)
-        if asleep or is_compiling() or is_traced() is not None:
+        # First of all: what dynamo sees of the gate it would guard on, and compile again whenever the gate moves.
+        if is_compiling():
+            return original(*args, **kwargs)
+        asleep = not gate.awake or (not gate.recording and (passive or (inner is not None and inner())))
+        if asleep or is_traced() is not None or (is_captured is not None and is_captured()):
             return original(*args, **kwargs)
         if adapt is not None:
             args, kwargs = run(name, adapt, args, kwargs) or (args, kwargs)
@@ -68,6 +73,11 @@ def around(original: Callable[..., Any], hook: Hook, gate: Gate, boundary: Bound
 
     hide_from_compiler(wrapper.__code__)
     return functools.update_wrapper(wrapper, original)
+
+
+def capturing() -> Callable[[], bool] | None:
+    """Tells whether CUDA work is being captured into a graph: nothing may be read from a device then."""
+    return torch.cuda.is_current_stream_capturing if torch.cuda.is_available() else None
 
 
 @dataclass
@@ -123,9 +133,9 @@ class Patches:
         for owner in owners:
             self.wrap(owner, name, hook)
 
-    def rebind(self) -> None:
-        """Replace the originals that programs imported by name before the session started."""
-        _rebind({id(patch.original): patch.wrapper for patch in self._functions()})
+    def rebind(self, models: Iterable[Any] = ()) -> None:
+        """Replace the originals that programs, and these models of theirs, bound by name before the session started."""
+        _rebind({id(patch.original): patch.wrapper for patch in self._functions()}, models)
 
     def undo(self) -> None:
         """Put everything back, also where programs bound a wrapper by name while the session ran."""
@@ -133,7 +143,7 @@ class Patches:
         for patch in reversed(self._patches):
             patch.undo()
         self._patches.clear()
-        _rebind(back)
+        _rebind(back, alive(torch.nn.Module))
 
     def suspended(self) -> AbstractContextManager[None]:
         """Without the patches on modules: ``torch.jit.script`` reads the source of what it finds there."""
@@ -162,15 +172,15 @@ class _Suspended:
             patch.apply()
 
 
-def _rebind(replacements: Mapping[int, Any]) -> None:
-    """In the modules of the program, and in its live models, put the new function wherever the old one is bound."""
+def _rebind(replacements: Mapping[int, Any], models: Iterable[Any]) -> None:
+    """In the modules of the program, and in its models, put the new function wherever the old one is bound."""
     if not replacements:
         return
     for name, module in list(sys.modules.items()):
         outside = not name.startswith(("torch.", "traincheck.")) and name != "torch"
         if outside and isinstance(module, types.ModuleType):
             _rebind_in(vars(module), replacements)
-    for model in alive(torch.nn.Module):
+    for model in models:
         _rebind_in(vars(model), replacements)
 
 

@@ -28,7 +28,7 @@ from traincheck.record.output import Output
 from traincheck.record.patching import Gate, Patches
 from traincheck.record.process import project_directory
 from traincheck.record.snapshots import Snapshots
-from traincheck.record.steps import Moment, Steps
+from traincheck.record.steps import MOMENTS, Moment, Steps
 from traincheck.record.table import Table
 from traincheck.values import Value
 
@@ -183,7 +183,7 @@ class Session:
 
     def moment(self) -> Moment:
         """What holds now."""
-        return Moment(torch.is_grad_enabled(), self.models.in_eval_mode())
+        return MOMENTS[torch.is_grad_enabled(), self.models.in_eval_mode()]
 
     def context(self) -> Context:
         """The context of a call that begins now."""
@@ -266,11 +266,14 @@ class Session:
     def _install(self) -> None:
         self.gate.recording = bool(self.decide(0))
         self.functions = ProjectFunctions(self, self._project or project_directory())
-        self.models.install()
+        # Looking through everything that is alive takes most of the time of a start: it is done once.
+        living = alive(Module, Optimizer)
+        modules = [item for item in living if isinstance(item, Module)]
+        self.models.install(modules)
         self._undo = [self.models.remove, self.patches.undo, self.functions.remove]
         self._undo += install_hooks(self)
-        self.patches.rebind()
-        self.steps.optimizer_exists = bool(alive(Optimizer))
+        self.patches.rebind(modules)
+        self.steps.optimizer_exists = len(modules) < len(living)
         self.functions.install()
         _watch_forks()
         atexit.register(self.close)
@@ -292,6 +295,8 @@ def _always(step: int) -> bool:
 
 
 def _autocast() -> str:
+    if not torch._C._is_any_autocast_enabled():
+        return ""
     for device in ("cpu", "cuda"):
         if torch.is_autocast_enabled(device):
             return str(torch.get_autocast_dtype(device)).removeprefix("torch.")

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from traincheck.events import Record, Snapshot
-from traincheck.plan import Plan
+from traincheck.plan import WITHOUT_NORMS, Plan
 from traincheck.record.boundary import Boundary
 from traincheck.record.calls import Calls, OpenCall
 from traincheck.record.fingerprints import fingerprints, norms
@@ -39,20 +39,21 @@ class Snapshots:
         """Whether variables of ``kind`` are looked at there."""
         return call is not None and call.recorded and self._plan.wants_snapshot(call.role, point, kind)
 
-    def params(self, call: OpenCall | None, point: str, owned: Callable[[], Sequence[Owned]]) -> None:
+    def params(self, call: OpenCall | None, point: str, owned: Callable[[], list[Owned]]) -> None:
         """Content of parameters."""
         if call is not None and self.wanted(call, point, PARAM):
             self._boundary.run(f"snapshots of {PARAM}", self._take, call, point, PARAM, owned)
 
-    def grads(self, call: OpenCall | None, point: str, owned: Callable[[], Sequence[Owned]]) -> None:
+    def grads(self, call: OpenCall | None, point: str, owned: Callable[[], list[Owned]]) -> None:
         """Content and L2 norm of the gradients of parameters."""
         if call is not None and self.wanted(call, point, GRAD):
             self._boundary.run(f"snapshots of {GRAD}", self._grads, call, point, owned)
 
-    def _grads(self, call: OpenCall, point: str, owned: Callable[[], Sequence[Owned]]) -> None:
-        found = _unique(owned())
-        tensors = [item.tensor.grad for item in found]
-        self._put(call, point, GRAD, [item.name for item in found], fingerprints(tensors), norms(tensors))
+    def _grads(self, call: OpenCall, point: str, owned: Callable[[], list[Owned]]) -> None:
+        _, names, params = self._models.listed(owned())
+        grads = [param.grad for param in params]
+        lengths = () if (call.role, point) in WITHOUT_NORMS else norms(grads)
+        self._put(call, point, GRAD, names, fingerprints(grads), lengths)
 
     def buffers(self, call: OpenCall | None, point: str, tree: Tree | None) -> None:
         """Content of a model's buffers."""
@@ -67,7 +68,7 @@ class Snapshots:
     def _optimizer_state(self, call: OpenCall, point: str, optimizer: Optimizer) -> None:
         entries = [
             (f"{owned.name}/{key}", value)
-            for owned in _unique(self._models.held_by(optimizer))
+            for owned in self._models.held_by(optimizer)
             for key, value in optimizer.state.get(owned.tensor, {}).items()
         ]
         names = [name for name, value in entries if _has_content(value)]
@@ -90,9 +91,9 @@ class Snapshots:
             states = generator_states()
             self._put(call, point, RNG, list(states), list(states.values()))
 
-    def _take(self, call: OpenCall, point: str, kind: str, owned: Callable[[], Sequence[Owned]]) -> None:
-        found = _unique(owned())
-        self._put(call, point, kind, [item.name for item in found], fingerprints([item.tensor for item in found]))
+    def _take(self, call: OpenCall, point: str, kind: str, owned: Callable[[], list[Owned]]) -> None:
+        _, names, tensors = self._models.listed(owned())
+        self._put(call, point, kind, names, fingerprints(tensors))
 
     def _put(
         self,
@@ -118,11 +119,6 @@ def generator_states() -> dict[str, int]:
         _, keys, position, has_gauss, cached = numpy_random.get_state()
         found["numpy"] = xxhash.xxh3_64_intdigest(keys.tobytes() + repr((position, has_gauss, cached)).encode())
     return found
-
-
-def _unique(owned: Sequence[Owned]) -> list[Owned]:
-    """Each name once: a module that stands in two places has two names, and both are kept."""
-    return list({item.name: item for item in owned}.values())
 
 
 def _has_content(value: Any) -> bool:

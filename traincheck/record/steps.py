@@ -22,6 +22,10 @@ class Moment:
     """The main model (whose parameters an optimizer holds) is in evaluation mode."""
 
 
+MOMENTS: Final = {(grad, mode): Moment(grad, mode) for grad in (False, True) for mode in (False, True)}
+"""All there are."""
+
+
 @dataclass
 class Steps:
     """The state of the finder. Each method is told what is about to happen, or what just did."""

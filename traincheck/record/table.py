@@ -23,15 +23,30 @@ class Table:
     def __init__(self, models: Models) -> None:
         self._models = models
         self._last: list[Description] = []
+        self._glance: tuple[Any, ...] | None = None
 
     def changed(self) -> tuple[Variable, ...] | None:
         """All variables as of now when any of them differs from the last time, else ``None``."""
         with unseen():
+            glance = self._look()
+            if glance is not None and glance == self._glance:
+                return None
+            self._glance = glance
             now = self._describe()
         if now == self._last:
             return None
         self._last = now
         return tuple(Variable(*description) for description in now)
+
+    def _look(self) -> tuple[Any, ...] | None:
+        """Everything that descriptions are made of, read fast; ``None`` where a tensor is not a plain one."""
+        models = self._models
+        seen: list[Any] = [models.generation, _world_size()]
+        for owned in models.variables():
+            if not _is_plain(owned.tensor):
+                return None
+            seen.append(_state(owned))
+        return tuple(seen)
 
     def _describe(self) -> list[Description]:
         holders = self._holders()
@@ -65,6 +80,7 @@ def _row(
     replicated: bool,
 ) -> Description:
     tensor, module = owned.tensor, owned.module
+    owner = None if module is None else module()
     optimizer, group = holders.get(id(tensor), ("", ""))
     same = first.setdefault(_storage(tensor), owned.name)
     return (
@@ -75,23 +91,32 @@ def _row(
         tensor.requires_grad,
         optimizer,
         group,
-        module is not None,
-        "" if module is None else class_name(module),
-        False if module is None else module.training,
+        owner is not None,
+        "" if owner is None else class_name(owner),
+        False if owner is None else owner.training,
         "" if same == owned.name else same,
         _placement(tensor, replicated),
     )
 
 
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether the tensor has an address: no subclass, no other layout, nothing of a function transform."""
+    plain = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout is torch.strided
+    return plain and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+
+
+def _state(owned: Owned) -> tuple[Any, ...]:
+    """What a description says of a plain tensor and its module and may change while both stay the same objects."""
+    tensor = owned.tensor
+    module = None if owned.module is None else owned.module()
+    training = module is not None and module.training
+    place = (tensor.data_ptr(), tensor.shape, tensor.stride())
+    return (*place, tensor.dtype, tensor.requires_grad, training, len(tensor.__dict__))
+
+
 def _storage(tensor: Tensor) -> tuple[Any, ...]:
     """Equal for two tensors that show the same memory."""
-    plain = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout is torch.strided
-    if (
-        plain
-        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-        and tensor.device.type != "meta"
-        and tensor.numel()
-    ):
+    if _is_plain(tensor) and tensor.device.type != "meta" and tensor.numel():
         return (tensor.data_ptr(), tensor.device, tuple(tensor.shape), tensor.stride())
     return (id(tensor),)
 

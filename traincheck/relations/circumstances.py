@@ -143,6 +143,7 @@ def of_parameters(window: Window, step: Call) -> dict[str, Fields]:
     after = window.snapshot(step, AFTER, PARAM) or window.snapshot(step, BEFORE, PARAM)
     sizes, rates, lengths = gradients(window, step) or {}, learning_rates(window, step), norms(window, step)
     known = {}
+    interned: dict[tuple[Value, ...], Fields] = {}
     for name in after.names if after else ():
         variable = window.variables.get(name)
         if variable is None:
@@ -150,16 +151,14 @@ def of_parameters(window: Window, step: Call) -> dict[str, Fields]:
         rate, gradient = rates.get(variable.group), sizes.get(name, "none")
         if gradient == "normal" and rate is not None and _vanishes(step, variable, lengths.get(name, math.inf), rate):
             gradient = "tiny"
-        known[name] = frozen(
-            {
-                "trainable": variable.trainable,
-                "own": variable.optimizer == step.subject,
-                "gradient": gradient,
-                "lr": "unknown" if rate is None else "zero" if rate == 0 else "tiny" if rate < TINY_LR else "normal",
-                "low_precision": variable.dtype in LOW_PRECISION,
-                "empty": 0 in variable.shape,
-            }
-        )
+        speed = "unknown" if rate is None else "zero" if rate == 0 else "tiny" if rate < TINY_LR else "normal"
+        own, empty = variable.optimizer == step.subject, 0 in variable.shape
+        low_precision = variable.dtype in LOW_PRECISION
+        key = (variable.trainable, own, gradient, speed, low_precision, empty)
+        if key not in interned:
+            names = ("trainable", "own", "gradient", "lr", "low_precision", "empty")
+            interned[key] = frozen(dict(zip(names, key, strict=True)))
+        known[name] = interned[key]
     window.memo["parameters", step.seq] = known
     return known
 

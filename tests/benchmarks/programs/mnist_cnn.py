@@ -3,12 +3,11 @@
 Batch 64, Adadelta, one thread, ``BENCH_STEPS`` steps (40). It ends with one JSON line for each step: its wall time.
 """
 
-import json
 import os
-import time
 
 import torch
 import torch.nn.functional as F
+from timed import steps, timed
 from torch import nn
 
 
@@ -31,29 +30,21 @@ class Net(nn.Module):
 
 
 def main():
-    steps = int(os.environ.get("BENCH_STEPS", "40"))
     torch.set_num_threads(1)
     torch.manual_seed(int(os.environ.get("BENCH_SEED", "0")))
-    targets = torch.randint(0, 10, (64 * steps,))
+    targets = torch.randint(0, 10, (64 * steps(),))
     prototypes = torch.rand(10, 1, 28, 28)
-    images = prototypes[targets] + 0.3 * torch.randn(64 * steps, 1, 28, 28)
+    images = prototypes[targets] + 0.3 * torch.randn(64 * steps(), 1, 28, 28)
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images, targets), batch_size=64, shuffle=True)
 
     model = Net()
     optimizer = torch.optim.Adadelta(model.parameters(), lr=1.0)
     model.train()
-    durations_ms = []
-    start = time.perf_counter()
-    for data, target in loader:
+    for data, target in timed(loader):
         optimizer.zero_grad()
         loss = F.nll_loss(model(data), target)
         loss.backward()
         optimizer.step()
-        now = time.perf_counter()
-        durations_ms.append(1000 * (now - start))
-        start = now
-    for step, duration_ms in enumerate(durations_ms):
-        print(json.dumps({"step": step, "ms": round(duration_ms, 3)}))
 
 
 if __name__ == "__main__":
