@@ -43,6 +43,8 @@ class Tally:
     failing_steps: int = 0
     own_steps: int = 0
     """Passing steps of which this was the first context: over contexts they add up without counting a step twice."""
+    programs: frozenset[str] = frozenset()
+    """The programs in which it was seen."""
 
     def add(self, other: Tally) -> None:
         self.passing += other.passing
@@ -50,6 +52,7 @@ class Tally:
         self.passing_steps += other.passing_steps
         self.failing_steps += other.failing_steps
         self.own_steps += other.own_steps
+        self.programs |= other.programs
 
 
 @dataclass(slots=True)
@@ -180,5 +183,7 @@ class Gatherer:
         for case in self._cases.values():
             case.runs = 1 if case.contexts else 0
             case.programs = frozenset({self._program} if case.contexts else ())
+            for tally in case.contexts.values():
+                tally.programs = case.programs
         run = Run(self._run, self._program, self._steps, self._events, self._versions)
         return Summary(dict(self._cases), (run,))

@@ -139,7 +139,7 @@ def _build(name: str, recipes_folder: Path, zoo_folder: Path, kept: Path | None)
             pack = zoo_folder.parent / part / of_part.pack_version
             entries += read_curation(pack) if (pack / CURATION_NAME).exists() else []
             traces += _record(of_part.runs, source.resolve(), (kept or Path(scratch)).resolve() / part)
-        inference = infer(traces, jobs=RUNS_AT_A_TIME)
+        inference = infer(traces, jobs=RUNS_AT_A_TIME, least_programs=1)  # a person judges what one program shows
     print(f"{name}: inferred {len(inference.invariants)} invariants from {len(traces)} runs")
     return Build(zoo_folder / recipes.pack_version, inference, entries, recipes)
 
