@@ -31,7 +31,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 TIMEOUT_S = 300
 BIN = Path(sys.executable).parent
-PACK = "pytorch"
+PYTORCH = "pytorch"
+ZOO, INFERRED = "Zoo only", "Inferred from the recipes"
 VARIATIONS = {
     "seed": ("--seed", "7"),
     "batch size": ("--batch-size", "24"),
@@ -42,6 +43,8 @@ VARIATIONS = {
 """What is changed of a clean program, one at a time, where it takes the option."""
 
 Row = dict[str, Any]
+Modes = dict[str, list[str]]
+"""How ``traincheck-check`` is told where invariants are, by the name of the mode."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Outcome:
     note: str = ""
 
 
-def run(program: Path, options: tuple[str, ...], modes: dict[str, list[str]]) -> dict[str, Outcome]:
+def run(program: Path, options: tuple[str, ...], modes: Modes) -> dict[str, Outcome]:
     """One program, recorded in a folder of its own, and what each mode says of it."""
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / "trace"
@@ -93,9 +96,9 @@ def names_the_cause(finding: dict[str, Any], meta: dict[str, Any]) -> bool:
     return any(word.lower() in text for word in meta["expected_words"])
 
 
-def bug_rows(folder: Path, modes: dict[str, list[str]]) -> dict[str, Row]:
+def bug_rows(folder: Path, modes: Modes) -> dict[str, Row]:
     """The row of one error, by mode."""
-    meta = json.loads((folder / "meta.json").read_text())
+    meta = read_meta(folder)
     buggy, clean = run(folder / "buggy.py", (), modes), run(folder / "clean.py", (), modes)
     print(f"  {meta['id']}", file=sys.stderr, flush=True)
     return {mode: _bug_row(meta, buggy[mode], clean[mode]) for mode in modes}
@@ -119,7 +122,7 @@ def _bug_row(meta: dict[str, Any], buggy: Outcome, clean: Outcome) -> Row:
     }
 
 
-def clean_rows(program: Path, modes: dict[str, list[str]], options: tuple[str, ...] = ()) -> dict[str, Row]:
+def clean_rows(program: Path, modes: Modes, options: tuple[str, ...] = ()) -> dict[str, Row]:
     """The row of one clean program, by mode."""
     outcomes = run(program, options, modes)
     print(f"  {program.stem} {' '.join(options)}", file=sys.stderr, flush=True)
@@ -144,22 +147,42 @@ def variations(program: Path) -> Iterable[tuple[str, ...]]:
     return (options for options in VARIATIONS.values() if set(options[::2]) <= taken)
 
 
-def inferred_from_recipes() -> Path:
-    """The invariants that the recipes teach; recorded again whenever a source has changed."""
+def read_meta(folder: Path) -> dict[str, Any]:
+    """What is known of an error."""
+    meta: dict[str, Any] = json.loads((folder / "meta.json").read_text())
+    return meta
+
+
+def inferred_from_recipes(framework: str) -> Path:
+    """The invariants that the recipes of a framework teach; recorded again whenever a source has changed."""
     digest = hashlib.sha256()
-    for source in sorted([*ROOT.glob("traincheck/**/*.py"), *ROOT.glob(f"recipes/{PACK}/*")]):
+    for source in sorted(
+        [*ROOT.glob("traincheck/**/*.py"), *ROOT.glob("integrations/*.py"), *ROOT.glob("recipes/*/*")]
+    ):
         if source.is_file():
             digest.update(source.read_bytes())
     folder = Path(tempfile.gettempdir()) / f"traincheck-recipes-{digest.hexdigest()[:12]}"
-    invariants = folder / "inferred.json"
+    invariants = folder / f"{framework}.json"
     if not invariants.exists():
-        print("recording the recipes", file=sys.stderr, flush=True)
-        traces = folder / "traces"
-        build = [sys.executable, "-m", "traincheck.zoo_build", PACK, "--traces", str(traces), "--check"]
+        print(f"recording the recipes of {framework}", file=sys.stderr, flush=True)
+        build = [sys.executable, "-m", "traincheck.zoo_build", framework, "--traces", str(folder), "--check"]
         subprocess.run(build, cwd=ROOT, capture_output=True, check=False)
-        names = [str(trace) for trace in sorted(traces.iterdir())]
-        subprocess.run([str(BIN / "traincheck-infer"), *names, "-o", str(invariants)], capture_output=True, check=True)
+        parts = sorted({PYTORCH, framework})
+        traces = [str(path.parent) for part in parts for path in sorted(folder.glob(f"{part}/*/manifest.json"))]
+        infer = [str(BIN / "traincheck-infer"), *traces, "-o", str(invariants)]
+        subprocess.run(infer, capture_output=True, check=True)
     return invariants
+
+
+def modes_of(framework: str, arguments: argparse.Namespace) -> Modes:
+    """The modes that were asked for, for programs of a framework."""
+    modes: Modes = {}
+    if arguments.mode != "inferred":
+        modes[ZOO] = ["--zoo", framework]
+    if arguments.mode != "zoo":
+        given = arguments.invariants or inferred_from_recipes(framework)
+        modes[INFERRED] = ["-i", str(Path(given).resolve())]
+    return modes
 
 
 MARK = {True: "yes", False: "**no**"}
@@ -238,21 +261,18 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write RESULTS.md")
     arguments = parser.parse_args()
     began = time.monotonic()
-    modes: dict[str, list[str]] = {}
-    if arguments.mode != "inferred":
-        modes[f"Zoo only: {PACK}"] = ["--zoo", PACK]
-    if arguments.mode != "zoo":
-        given = Path(arguments.invariants) if arguments.invariants else inferred_from_recipes()
-        modes["Inferred from the recipes"] = ["-i", str(given.resolve())]
     folders = sorted(path.parent for path in HERE.glob(f"{arguments.only}*/meta.json"))
     programs = sorted(HERE.glob(f"clean/{arguments.only}*.py"))
     changed = [(program, options) for program in programs for options in variations(program)] if arguments.vary else []
+    frameworks = {folder: read_meta(folder).get("framework", PYTORCH) for folder in folders}
+    modes = {framework: modes_of(framework, arguments) for framework in {PYTORCH, *frameworks.values()}}
+    plain = modes[PYTORCH]
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        bugs = list(pool.map(lambda folder: bug_rows(folder, modes), folders))
-        clean = list(pool.map(lambda program: clean_rows(program, modes), programs))
-        varied = list(pool.map(lambda job: clean_rows(job[0], modes, job[1]), changed))
+        bugs = list(pool.map(lambda folder: bug_rows(folder, modes[frameworks[folder]]), folders))
+        clean = list(pool.map(lambda program: clean_rows(program, plain), programs))
+        varied = list(pool.map(lambda job: clean_rows(job[0], plain, job[1]), changed))
     texts = []
-    for mode in modes:
+    for mode in plain:
         mine = [[rows[mode] for rows in group] for group in (bugs, clean, varied)]
         texts.append(report(mode, *mine))
         told = [
