@@ -53,7 +53,7 @@ bench: $(INSTALLED) peer-venv ## costs, side by side with the peer; writes tests
 	$(BIN)/python tests/benchmarks/startup_cost.py --write
 
 bench-bugs: $(INSTALLED) ## real silent bugs, their fixed twins and clean programs; writes tests/bugs/RESULTS.md
-	$(BIN)/python tests/bugs/bench.py --zoo pytorch --write
+	$(BIN)/python tests/bugs/bench.py --vary --write
 
 peer-venv: $(PEER_PYTHON) ## install the peer that the benchmarks compare with
 

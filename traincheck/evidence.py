@@ -46,6 +46,8 @@ class Tally:
     failing_steps: int = 0
     own_steps: int = 0
     """Passing steps of which this was the first context: over contexts they add up without counting a step twice."""
+    programs: frozenset[str] = frozenset()
+    """The programs in which it was seen."""
 
     def add(self, other: Tally) -> None:
         self.passing += other.passing
@@ -53,6 +55,7 @@ class Tally:
         self.passing_steps += other.passing_steps
         self.failing_steps += other.failing_steps
         self.own_steps += other.own_steps
+        self.programs |= other.programs
 
 
 @dataclass(slots=True)
@@ -229,5 +232,7 @@ class Gatherer:
         for case in self._cases.values():
             case.runs = 1 if case.contexts or case.given_up else 0
             case.programs = frozenset({source.program} if case.runs else ())
+            for tally in case.contexts.values():
+                tally.programs = case.programs
         run = Run(source.name, source.program, self._steps, self._events, source.versions, source.identity)
         return Summary(dict(self._cases), (run,))

@@ -28,7 +28,7 @@ from traincheck.evidence import MAX_CONTEXTS, MAX_PLACES, Case, Hypothesis, Plac
 from traincheck.invariant_file import RecordedValue, check_subject
 from traincheck.json_file import DocumentError, Strict, check_header, parse, validated, write_bytes
 from traincheck.relations import by_name
-from traincheck.values import fields, to_json
+from traincheck.values import Fields, fields, to_json
 
 SCHEMA_VERSION: Final = 1
 KIND: Final = "traincheck-evidence"
@@ -67,6 +67,7 @@ class _Context(Strict):
     passing_steps: Count
     failing_steps: Count
     own_steps: Count
+    programs: list[str]
 
 
 class _Case(Strict):
@@ -169,7 +170,7 @@ def _summary(group: _Group, name: str) -> Summary:
 
 
 def _tally(context: _Context) -> Tally:
-    return Tally(**context.model_dump(exclude={"fields"}))
+    return Tally(**context.model_dump(exclude={"fields", "programs"}), programs=frozenset(context.programs))
 
 
 def _versions(versions: dict[str, str]) -> tuple[tuple[str, str], ...]:
@@ -194,7 +195,12 @@ def _case_data(hypothesis: Hypothesis, case: Case) -> dict[str, Any]:
         "given_up": case.given_up,
         "places": [asdict(place) for place in case.places],
         "contexts": [
-            {"fields": {name: to_json(value) for name, value in context}, **asdict(tally)}
-            for context, tally in sorted(case.contexts.items(), key=repr)
+            _context_data(context, tally)
+            for context, tally in sorted(case.contexts.items(), key=lambda item: repr(item[0]))
         ],
     }
+
+
+def _context_data(context: Fields, tally: Tally) -> dict[str, Any]:
+    named = {name: to_json(value) for name, value in context}
+    return {"fields": named, **asdict(tally), "programs": sorted(tally.programs)}

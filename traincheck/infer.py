@@ -21,6 +21,9 @@ CHANCE: Final = 0.5
 """The null hypothesis: at each step a relation holds by accident with this chance, independently (as Daikon has it)."""
 MIN_CONFIDENCE: Final = 0.96
 """Five independent steps, with the chance above."""
+MANY_PROGRAMS: Final = 3
+LEAST_PROGRAMS: Final = 2
+"""Of many programs, so many must show a law: what a single one shows was never tried on another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +55,15 @@ def infer(
     engine: Engine = Processes(),  # noqa: B008 - frozen
     known: Sequence[Summary] = (),
     validate: Sequence[str] = (),
+    least_programs: int = LEAST_PROGRAMS,
     progress: Callable[[int, int], None] | None = None,
 ) -> Inference:
     """Infer from the traces at ``places``, folders or URLs; each run (of several programs: each program) is held out.
 
-    What fails there is dropped. ``known`` is the evidence of traces that were read before: the result is the same as
-    from all of them at once. ``validate`` names further clean traces that take part in the test only.
-    ``progress(done, total)`` is called as the reading goes on. Raises :class:`traincheck.errors.UserError` on a trace
-    that cannot be read.
+    What fails there is dropped, and of many programs also what fewer than ``least_programs`` of them show. ``known`` is
+    the evidence of traces that were read before: the result is the same as from all of them at once. ``validate`` names
+    further clean traces that take part in the test only. ``progress(done, total)`` is called as the reading goes on.
+    Raises :class:`traincheck.errors.UserError` on a trace that cannot be read.
     """
     readings, repeated = _new([survey(place) for place in places], known)
     witnesses = [survey(place) for place in validate]
@@ -69,10 +73,21 @@ def infer(
         evidence.append(summary)
         if len(evidence) > 2 * MAX_GROUPS:
             evidence = grouped(evidence)
-    evidence = grouped(evidence)
+    return replace(learn(evidence, list(summaries), least_programs=least_programs), repeated=repeated)
+
+
+def learn(
+    references: Sequence[Summary], witnesses: Sequence[Summary] = (), *, least_programs: int = LEAST_PROGRAMS
+) -> Inference:
+    """What the references teach and neither they, held out in turn, nor the witnesses refute: see :func:`infer`."""
+    evidence = grouped(references)
     inference = conclude(merged(evidence))
-    failing = _failing_when_held_out(evidence) | _failing_on(inference.invariants, list(summaries))
-    return replace(_without(inference, failing), evidence=tuple(evidence), repeated=repeated)
+    failing = _failing_when_held_out(evidence) | _failing_on(inference.invariants, witnesses)
+    reasons = {key: f"concluded from the other runs, it is violated in {run}" for key, run in failing.items()}
+    programs = len({run.program for run in inference.runs})
+    if programs >= MANY_PROGRAMS:
+        reasons = _of_few_programs(inference.invariants, least_programs, programs) | reasons
+    return replace(_without(inference, reasons), evidence=tuple(evidence))
 
 
 def _new(readings: Sequence[Reading], known: Iterable[Summary]) -> tuple[list[Reading], tuple[str, ...]]:
@@ -178,7 +193,7 @@ def _evidence(case: Case, condition: Precondition) -> Evidence:
         examples=sum(tally.passing for tally in inside.values()),
         steps=steps,
         runs=case.runs,
-        programs=len(case.programs),
+        programs=len(frozenset[str]().union(*(tally.programs for tally in inside.values()))),
         confidence=_confidence(steps),
         excluded=sum(tally.failing for tally in case.contexts.values()),
     )
@@ -211,8 +226,7 @@ def _failing_on(invariants: Sequence[Invariant], witnesses: Sequence[Summary]) -
     """Which of the invariants are violated by the runs that the summaries speak of; with the name of such a run."""
     found: dict[Hypothesis, str] = {}
     for invariant in invariants:
-        relation = by_name(invariant.relation)
-        hypothesis = (relation.name, relation.subject_type(**invariant.subject))
+        hypothesis = _hypothesis(invariant)
         for witness in witnesses:
             case = witness.cases.get(hypothesis)
             if case is not None and any(_violates(invariant, *item) for item in case.contexts.items()):
@@ -225,15 +239,27 @@ def _violates(invariant: Invariant, context: Fields, tally: Tally) -> bool:
     return bool(tally.failing) and invariant.precondition.holds(named) and invariant.knows(named)
 
 
-def _without(inference: Inference, failing: Mapping[Hypothesis, str]) -> Inference:
+def _of_few_programs(invariants: Sequence[Invariant], least: int, total: int) -> dict[Hypothesis, str]:
+    """Which of the invariants rest on fewer programs than ``least``, and the reason as it is told."""
+    return {
+        _hypothesis(invariant): f"only {invariant.evidence.programs} of {total} programs shows it"
+        for invariant in invariants
+        if invariant.evidence.programs < least
+    }
+
+
+def _hypothesis(invariant: Invariant) -> Hypothesis:
+    relation = by_name(invariant.relation)
+    return (relation.name, relation.subject_type(**invariant.subject))
+
+
+def _without(inference: Inference, reasons: Mapping[Hypothesis, str]) -> Inference:
     kept: list[Invariant] = []
     dropped = list(inference.dropped)
     for invariant in inference.invariants:
-        relation = by_name(invariant.relation)
-        run = failing.get((relation.name, relation.subject_type(**invariant.subject)))
-        if run is None:
+        reason = reasons.get(_hypothesis(invariant))
+        if reason is None:
             kept.append(invariant)
         else:
-            reason = f"concluded from the other runs, it is violated in {run}"
             dropped.append(Dropped(invariant.relation, invariant.subject, invariant.text, reason))
     return replace(inference, invariants=tuple(kept), dropped=tuple(dropped))

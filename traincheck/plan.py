@@ -25,6 +25,7 @@ from traincheck.vocabulary import (
     OPTIMIZER_STEP,
     PARAM,
     RNG,
+    ROUNDED,
     SCALER_STEP,
     ZERO_GRAD,
 )
@@ -34,6 +35,7 @@ FULL_SNAPSHOTS: Final = frozenset(
         (OPTIMIZER_STEP, BEFORE, PARAM),
         (OPTIMIZER_STEP, AFTER, PARAM),
         (OPTIMIZER_STEP, BEFORE, LR),
+        (OPTIMIZER_STEP, BEFORE, ROUNDED),
         (OPTIMIZER_STEP, AFTER, GRAD),
         (OPTIMIZER_STEP, AFTER, OPTIMIZER_STATE),
         (OPTIMIZER_STEP, AFTER, RNG),

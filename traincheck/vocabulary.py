@@ -33,6 +33,7 @@ DROPOUT: Final = "dropout"
 ATTENTION: Final = "attention"
 MATMUL: Final = "matmul"
 AUTOCAST: Final = "autocast"
+SPECTRAL_NORM: Final = "spectral_norm"
 TRAINER_BEGIN: Final = "trainer.begin"
 TRAINER_STEP: Final = "trainer.step"
 TRAINER_SAVE: Final = "trainer.save"
@@ -73,6 +74,7 @@ NOUN: Final[dict[str, str]] = {
     TRAINER_SAVE: "checkpoint that the framework saved",
     TRAINER_LOAD: "checkpoint that the framework loaded",
     TRAINER_END: "end of the training as the framework counts it",
+    SPECTRAL_NORM: "spectral normalisation of a weight",
 }
 
 
@@ -98,8 +100,10 @@ BUFFER: Final = "buffer"
 OPTIMIZER_STATE: Final = "optimizer_state"
 LR: Final = "lr"
 RNG: Final = "rng"
+ROUNDED: Final = "rounded"
+"""Parameters of an optimizer that no model has, as a model in low precision would hold them: master weights."""
 
-VARIABLE_KINDS: Final = (PARAM, GRAD, BUFFER, OPTIMIZER_STATE, LR, RNG)
+VARIABLE_KINDS: Final = (PARAM, GRAD, BUFFER, OPTIMIZER_STATE, LR, RNG, ROUNDED)
 
 PLURAL: Final[dict[str, str]] = {
     PARAM: "parameters",
@@ -108,6 +112,7 @@ PLURAL: Final[dict[str, str]] = {
     OPTIMIZER_STATE: "optimizer state",
     LR: "learning rates",
     RNG: "random-number generators",
+    ROUNDED: "rounded master weights",
 }
 """How a sentence calls the variables of a kind."""
 

@@ -140,7 +140,9 @@ def _build(name: str, recipes_folder: Path, zoo_folder: Path, kept: Path | None)
             pack = zoo_folder.parent / part / of_part.pack_version
             entries += read_curation(pack) if (pack / CURATION_NAME).exists() else []
             traces += _record(of_part.runs, source.resolve(), (kept or Path(scratch)).resolve() / part)
-        inference = infer([str(trace) for trace in traces], engine=Processes(RUNS_AT_A_TIME))
+        engine = Processes(RUNS_AT_A_TIME)
+        # A person judges what one program shows.
+        inference = infer([str(trace) for trace in traces], engine=engine, least_programs=1)
     print(f"{name}: inferred {len(inference.invariants)} invariants from {len(traces)} runs")
     return Build(zoo_folder / recipes.pack_version, inference, entries, recipes)
 

@@ -12,12 +12,14 @@ from torch.utils.data import DataLoader, TensorDataset
 
 
 class Classifier(nn.Module):
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, freeze_backbone: bool = False) -> None:
         super().__init__()
+        self.freeze_backbone = freeze_backbone
         self.backbone = nn.Sequential(
             nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2),
             nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.Flatten(),
         )  # fmt: skip
+        self.backbone.requires_grad_(not freeze_backbone)
         self.head = nn.Linear(512, classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -48,10 +50,8 @@ def main() -> None:
     pretrained = Classifier(classes=2)
     pretrain(pretrained, images[:500], labels[:500], args.batch_size)
 
-    model = Classifier(classes=10)
+    model = Classifier(classes=10, freeze_backbone=True)
     model.backbone.load_state_dict(pretrained.backbone.state_dict())
-    for parameter in model.backbone.parameters():
-        parameter.requires_grad = False
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(trainable, lr=args.lr, momentum=0.9)
 

@@ -1,4 +1,4 @@
-"""A small DCGAN on handwritten digits: two models, two optimizers, two updates per batch."""
+"""A small DCGAN on handwritten digits: two models, two optimizers, two updates per batch, spectral norms."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import argparse
 import torch
 from data import digits
 from torch import nn, optim
+from torch.nn.utils import spectral_norm
 from torch.utils.data import DataLoader, TensorDataset
 
 
@@ -27,8 +28,8 @@ def make_generator(latent: int) -> nn.Module:
 
 def make_discriminator() -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(1, 16, 4, 2, 1, bias=False), nn.LeakyReLU(0.2),
-        nn.Conv2d(16, 1, 4, 1, 0, bias=False), nn.Flatten(0),
+        spectral_norm(nn.Conv2d(1, 16, 4, 2, 1, bias=False)), nn.LeakyReLU(0.2),
+        spectral_norm(nn.Conv2d(16, 1, 4, 1, 0, bias=False)), nn.Flatten(0),
     )  # fmt: skip
 
 
@@ -69,11 +70,14 @@ def main() -> None:
             loss_g.backward()
             optimizer_g.step()
 
+        discriminator.eval()
         with torch.no_grad():
             sample = generator(fixed_noise)
+            believed = torch.sigmoid(discriminator(sample)).mean().item()
+        discriminator.train()
         print(
             f"epoch {epoch} loss_d {(loss_real + loss_fake).item():.4f} loss_g {loss_g.item():.4f} "
-            f"sample mean {sample.mean().item():.3f}"
+            f"sample mean {sample.mean().item():.3f} believed {believed:.3f}"
         )
 
 

@@ -64,6 +64,10 @@ class Script:
         self.steps = 0
         self.records.append(VariableTable(next(self._seq), tuple(self.variables)))
 
+    def next_seq(self) -> int:
+        """The next position in the order of records."""
+        return next(self._seq)
+
     @contextmanager
     def call(self, role: str, subject: str = "", out: dict[str, Value] | None = None, **args: Value) -> Iterator[int]:
         """A call around what is written inside."""

@@ -12,12 +12,12 @@ from tests.engine.script import NAMES, Script, clean_run
 from traincheck.check import Checker
 from traincheck.evidence import Gatherer, Source, Summary, merged
 from traincheck.findings import CheckResult
-from traincheck.infer import Inference, conclude
+from traincheck.infer import Inference, conclude, learn
 from traincheck.invariant import Invariant
 
 
-def summary(script: Script, name: str = "run") -> Summary:
-    gatherer = Gatherer(Source(name, "train.py"))
+def summary(script: Script, name: str = "run", program: str = "train.py") -> Summary:
+    gatherer = Gatherer(Source(name, program))
     for window in script.windows():
         gatherer.add(window)
     return gatherer.summary()
@@ -53,6 +53,27 @@ def test_every_invariant_reads_as_a_sentence(inference: Inference) -> None:
 def test_every_dropped_hypothesis_has_a_reason(inference: Inference) -> None:
     assert inference.dropped
     assert all(drop.reason for drop in inference.dropped)
+
+
+def program(name: str, *, scheduled: bool) -> Summary:
+    script = Script(seed=len(name))
+    for _ in range(12):
+        script.step(scheduler_steps=int(scheduled))
+    return summary(script, name, f"{name}.py")
+
+
+def test_of_many_programs_two_must_show_a_law() -> None:
+    one = [program("a", scheduled=True), program("bb", scheduled=False), program("ccc", scheduled=False)]
+    two = [*one, program("dddd", scheduled=True)]
+    law = ("Cadence", "There is at most one learning-rate scheduler step per optimizer step.")
+
+    def texts(inference: Inference) -> set[tuple[str, str]]:
+        return {(invariant.relation, invariant.text) for invariant in inference.invariants}
+
+    strong = ("Cadence", "There is exactly one learning-rate scheduler step per optimizer step.")
+    assert [False, True, True] == [
+        bool({law, strong} & texts(found)) for found in (learn(one), learn(two), learn(one, least_programs=1))
+    ]
 
 
 def test_ids_name_the_content_not_the_evidence(inference: Inference) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.engine.script import NAMES, Script, clean_run, parameter
-from traincheck.events import Call, Context, Process, Variable, VariableTable
+from traincheck.events import Call, Context, Process, Snapshot, Variable, VariableTable
 from traincheck.relations import Example, Memory, by_name
 from traincheck.relations.api_arg import Argument
 from traincheck.relations.api_output import Output
@@ -18,16 +18,22 @@ from traincheck.relations.event_contain import Contain
 from traincheck.relations.membership import Part
 from traincheck.vocabulary import (
     AUTOCAST,
+    BACKWARD,
+    BEFORE,
     CHECKPOINT_LOAD,
     DATA_NEXT,
     DROPOUT,
     FORWARD,
+    GRAD_CLIP,
     LOSS,
     LR_STEP,
     MODULE_FORWARD,
     OPTIMIZER_STEP,
+    PARAM,
     PARAM_INIT,
+    ROUNDED,
     SCALER_STEP,
+    ZERO_GRAD,
 )
 from traincheck.window import Window
 
@@ -170,6 +176,73 @@ def test_a_step_that_the_scaler_skipped_counts_for_the_scheduler() -> None:
         script.end()
 
     assert [] == failures("Cadence", Count(LR_STEP, OPTIMIZER_STEP, "at most once"), script.windows())
+
+
+def test_an_order_is_judged_only_in_programs_that_make_both_calls() -> None:
+    subject = Order(ZERO_GRAD, OPTIMIZER_STEP, "between")
+    never, once = Script(), Script()
+    for step in range(5):
+        never.step(zero_grad=False)
+        once.step(zero_grad=step == 1)
+
+    assert [] == examples("APISequence", subject, never.windows())
+    assert [] != failures("APISequence", subject, once.windows())
+    assert [] == examples("APISequence", Order(GRAD_CLIP, OPTIMIZER_STEP, "in step"), never.windows())
+
+
+def accumulate(weights: Sequence[float], counted: Sequence[int], targets: int = 32) -> list[Window]:
+    """One step over micro-batches with so many counted targets, each of such a weight."""
+    script = Script()
+    for weight, count in zip(weights, counted, strict=True):
+        with script.call(FORWARD, "Net"):
+            pass
+        with script.call(BACKWARD, target_weight=weight, counted=count, targets=targets, classes=10):
+            pass
+    with script.call(OPTIMIZER_STEP, "SGD"):
+        pass
+    script.end()
+    return script.windows()
+
+
+def test_targets_weigh_the_same_in_all_micro_batches() -> None:
+    subject = Argument(BACKWARD, "target_weight", "same in step")
+    by_sum, by_mean = accumulate([1 / 30, 1 / 30], [10, 20]), accumulate([1 / 20, 1 / 40], [10, 20])
+
+    assert [True] == [example.held for example in examples("APIArg", subject, by_sum)]
+    assert "2.00 times" in failures("APIArg", subject, by_mean)[0].seen
+    assert {"ignored_targets": True} == dict(failures("APIArg", subject, by_mean)[0].context)
+
+
+def test_weights_that_differ_for_another_reason_are_not_judged() -> None:
+    subject = Argument(BACKWARD, "target_weight", "same in step")
+    two_tasks, full = accumulate([1.0, 0.3], [10, 20]), accumulate([1.0, 0.5], [20, 20])
+
+    assert [] == examples("APIArg", subject, two_tasks) + examples("APIArg", subject, full)
+
+
+def masters(*, loaded_at: int | None = None, rounded: bool = True, steps: int = 6) -> list[Window]:
+    """A low-precision model whose master weights an optimizer steps; at some step only the model gets new weights."""
+    script = Script(variables=(parameter("Net.weight", dtype="bfloat16", optimizer=""),))
+    for step in range(steps):
+        if step == loaded_at:
+            script.params["Net.weight"] += 1
+        with script.call(OPTIMIZER_STEP, "SGD") as call:
+            script.look(call, BEFORE, PARAM)
+            held = script.params["Net.weight"] - (step == loaded_at) if rounded else step
+            names, contents = ("SGD.group0.0",), (held,)
+            script.records.append(Snapshot(script.next_seq(), call, BEFORE, ROUNDED, names, contents))
+        script.params["Net.weight"] += 10
+        script.end()
+    return script.windows()
+
+
+def test_master_weights_are_stale_after_a_load_into_the_model_alone() -> None:
+    subject = Equal("param", "copies")
+    found = failures("Consistent", subject, masters(loaded_at=4))
+
+    assert [("Net.weight",)] == [example.names for example in found]
+    assert [] == failures("Consistent", subject, masters())
+    assert [] == examples("Consistent", subject, masters(rounded=False))
 
 
 def autocast_step(script: Script, *, enters: bool) -> None:

@@ -16,6 +16,7 @@ from traincheck.record.calls import OpenCall
 from traincheck.record.fingerprints import fingerprints, tensors_in, unseen
 from traincheck.record.models import Tree, innermost
 from traincheck.record.patching import Hook
+from traincheck.record.state_memory import StateMemory, state_contents
 from traincheck.values import Value
 from traincheck.vocabulary import AFTER, BEFORE, CHECKPOINT_LOAD, CHECKPOINT_SAVE, OPTIMIZER_LOAD
 
@@ -29,10 +30,11 @@ _PREFIXES = ("module.", "_orig_mod.", "_fsdp_wrapped_module.")
 class CheckpointHooks:
     """Records ``checkpoint.save``, ``checkpoint.load`` and ``optimizer.load``, the outermost."""
 
-    def __init__(self, session: Session, role: str, api: str) -> None:
+    def __init__(self, session: Session, role: str, api: str, memory: StateMemory | None = None) -> None:
         self._session = session
         self._role = role
         self._api = api
+        self._memory = memory
         self._before: list[int | None] = []
         self._aliased = 0
 
@@ -87,7 +89,9 @@ class CheckpointHooks:
             return
         given = argument(args, kwargs, 1, "state_dict")
         if self._role == OPTIMIZER_LOAD:
-            call.out = {"shared_storage": _shared(args[0], session.models.optimizers())}
+            session.models.refresh()
+            found = self._memory.recognised(state_contents(args[0], session.models)) if self._memory else {}
+            call.out = {"shared_storage": _shared(args[0], session.models.optimizers()), **found}
             session.snapshots.optimizer_state(call, AFTER, args[0])
             return
         live = live_tensors(args[0])
@@ -108,6 +112,23 @@ class CheckpointHooks:
         session.snapshots.params(call, AFTER, lambda: [] if tree is None else tree.params)
 
 
+class StateDictHooks:
+    """Remembers the state that an optimizer gives out."""
+
+    def __init__(self, session: Session, memory: StateMemory) -> None:
+        self._session = session
+        self._memory = memory
+
+    def begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Nothing changes while the state is put together."""
+
+    def ends(self, token: None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, error: Any) -> None:
+        if error is None:
+            self._session.models.add_optimizer(args[0])
+            self._session.models.refresh()
+            self._memory.taken(state_contents(args[0], self._session.models))
+
+
 def install(session: Session) -> list[Callable[[], None]]:
     """Hook into saving and loading. ``safetensors`` only if the program has imported it."""
     wrap = session.patches.wrap
@@ -120,12 +141,15 @@ def install(session: Session) -> list[Callable[[], None]]:
     if session.wants(CHECKPOINT_LOAD):
         wrap(Module, "load_state_dict", _hook(session, CHECKPOINT_LOAD, ""))
     if session.wants(OPTIMIZER_LOAD):
-        wrap(Optimizer, "load_state_dict", _hook(session, OPTIMIZER_LOAD, ""))
+        memory = StateMemory()
+        taking = StateDictHooks(session, memory)
+        wrap(Optimizer, "state_dict", Hook("optimizer.state_dict", taking.begins, taking.ends))
+        wrap(Optimizer, "load_state_dict", _hook(session, OPTIMIZER_LOAD, "", memory))
     return []
 
 
-def _hook(session: Session, role: str, api: str) -> Hook:
-    hooks = CheckpointHooks(session, role, api)
+def _hook(session: Session, role: str, api: str, memory: StateMemory | None = None) -> Hook:
+    hooks = CheckpointHooks(session, role, api, memory)
     return Hook(role, hooks.begins, hooks.ends)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ from torch.utils.data import dataloader, distributed, sampler
 from traincheck.record.arguments import qualified, size
 from traincheck.record.calls import OpenCall
 from traincheck.record.fingerprints import batch_fingerprint, lengths, tensors_in
-from traincheck.record.patching import Hook
+from traincheck.record.patching import Arguments, Hook
+from traincheck.record.worker_seeds import WorkerSeeds
 from traincheck.values import Value
 from traincheck.vocabulary import DATA_ITER, DATA_NEXT, DATA_SET_EPOCH
 
@@ -49,11 +51,14 @@ class DataHooks:
         self._session = session
         self._passes: weakref.WeakKeyDictionary[Any, _Pass] = weakref.WeakKeyDictionary()
         self._epochs: dict[str, int] = {}
+        self.seeds = WorkerSeeds(session.boundary)
 
     def iter_begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:
         loader = args[0]
         label = self._session.loaders.label(loader, type(loader).__name__)
         described = {**_facts(loader), "num_workers": loader.num_workers}
+        if loader.num_workers:
+            self.seeds.pass_begins(label, self._epochs.get(label, 0))
         return self._session.open(DATA_ITER, f"{qualified(type(loader))}.__iter__", label, described)
 
     def iter_ends(
@@ -99,6 +104,7 @@ class DataHooks:
             call.out = {
                 "hash": session.boundary.run("batches", batch_fingerprint, batch),
                 "size": _samples(batch, source.facts.get("batch_size")),
+                **(session.boundary.run("worker seeds", self.seeds.heard) or {}),
             }
         return call
 
@@ -137,6 +143,10 @@ class DataHooks:
     ) -> None:
         self._session.finish(call, error)
 
+    def worker_adapts(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        """Runs in the worker, before anything else does."""
+        return self.seeds.in_worker(args, kwargs)
+
     def worker_begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._session.sleep()
 
@@ -144,15 +154,20 @@ class DataHooks:
         """Nothing: the worker process ends here."""
 
 
-def install(session: Session) -> None:
+def install(session: Session) -> list[Callable[[], None]]:
     """Hook into loaders, samplers and worker processes."""
     hooks, wrap = DataHooks(session), session.patches.wrap
     wrap(data.DataLoader, "__iter__", Hook(DATA_ITER, hooks.iter_begins, hooks.iter_ends))
     wrap(dataloader._BaseDataLoaderIter, "__next__", Hook(DATA_NEXT, hooks.next_begins, hooks.next_ends))
-    wrap(data_utils.worker, "_worker_loop", Hook("data worker", hooks.worker_begins, hooks.worker_ends))
+    wrap(
+        data_utils.worker,
+        "_worker_loop",
+        Hook("data worker", hooks.worker_begins, hooks.worker_ends, hooks.worker_adapts),
+    )
     if session.wants(DATA_SET_EPOCH):
         hook = Hook(DATA_SET_EPOCH, hooks.epoch_begins, hooks.epoch_ends)
         wrap(distributed.DistributedSampler, "set_epoch", hook)
+    return [hooks.seeds.close]
 
 
 def _samples(batch: Any, asked: Value) -> int | None:

@@ -12,6 +12,8 @@ from torch.nn import Module
 from traincheck.record.arguments import dtype_name, qualified, size
 from traincheck.record.calls import OpenCall
 from traincheck.record.fingerprints import batch_fingerprint, first_tensor, number, tensors_in
+from traincheck.record.labels import end_labels
+from traincheck.record.loss_weights import TargetWeight, target_weight
 from traincheck.record.models import Tree, innermost
 from traincheck.record.patching import Hook
 from traincheck.values import Value
@@ -77,11 +79,14 @@ class ForwardHooks:
         wrapper = type(module).__name__ if inner is not module else models.wrapper(inner)
         if wrapper:
             described["wrapper"] = wrapper
+        if wrapper == "AveragedModel" and session.step:
+            described["averaged_steps"] = _averaged_steps(module)
         call = session.open(FORWARD, f"{qualified(type(inner))}.forward", path, described)
         if call is None:
             return _Pass(None)
         if call.recorded:
             call.args["inputs"] = session.boundary.run("inputs", batch_fingerprint, inputs)
+            call.args.update(session.boundary.run("labels", end_labels, inner, kwargs) or {})
         tree = models.tree(inner)
         session.snapshots.buffers(call, BEFORE, tree)
         return _Pass(call, tree)
@@ -112,6 +117,8 @@ class BackwardHooks:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._weights: dict[int, TargetWeight | None] = {}
+        """By call, until it ends: the graph that tells them does not outlive the pass."""
 
     def begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | bool | None:
         session = self._session
@@ -132,6 +139,8 @@ class BackwardHooks:
         if session.scaled_loss is not None and session.scaled_loss() is loss:
             described["scaled"] = True
         call = session.open(BACKWARD, "torch.Tensor.backward", "", described)
+        if call is not None:
+            self._weights[call.seq] = session.boundary.run("weights of targets", target_weight, loss)
         session.snapshots.grads(call, BEFORE, session.models.params)
         return call or True
 
@@ -146,7 +155,9 @@ class BackwardHooks:
             session.steps.backward_ends()
         if not isinstance(call, OpenCall):
             return
+        weight = self._weights.pop(call.seq, None)
         if error is None and call.recorded:
+            call.args.update({} if weight is None else session.boundary.run("weights of targets", weight.read) or {})
             call.args.update(_loss(args[0] if args else kwargs.get("tensors")))
             session.snapshots.grads(call, AFTER, session.models.params)
         session.finish(call, error)
@@ -193,6 +204,12 @@ def install(session: Session) -> None:
     if session.wants(MODE_TRAIN) or session.wants(MODE_EVAL):
         mode = ModeHooks(session)
         wrap(Module, "train", Hook(MODE_TRAIN, mode.begins, mode.ends, passive=True))
+
+
+def _averaged_steps(averaged: Module) -> int | None:
+    """How many times the weights went into an ``AveragedModel``; ``None`` for a wrapper around one."""
+    count = getattr(averaged, "n_averaged", None)
+    return int(number(count) or 0) if isinstance(count, Tensor) else None
 
 
 def _output(result: Any, *, whole: bool) -> dict[str, Value]:

@@ -9,12 +9,14 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 from torch.nn import init
+from torch.nn.utils.spectral_norm import SpectralNorm
 
 from traincheck.record.arguments import argument, dtype_name, size
 from traincheck.record.calls import OpenCall
+from traincheck.record.fingerprints import number, unseen
 from traincheck.record.patching import Hook
 from traincheck.values import Value
-from traincheck.vocabulary import ATTENTION, AUTOCAST, DROPOUT, LOSS, MATMUL, PARAM_INIT
+from traincheck.vocabulary import ATTENTION, AUTOCAST, DROPOUT, LOSS, MATMUL, PARAM_INIT, SPECTRAL_NORM
 
 if TYPE_CHECKING:
     from traincheck.record.session import Session
@@ -133,6 +135,38 @@ class AutocastHooks:
                 del self._open[id(args[0])]
 
 
+class SpectralNormHooks:
+    """Records the older ``spectral_norm``, whose vectors are random until a forward pass in training mode."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:
+        norm, module, iterates = args[0], args[1], argument(args, kwargs, 2, "do_power_iteration")
+        described: dict[str, Value] = {"iterates": bool(iterates), "aligned": bool(iterates) or _aligned(norm, module)}
+        path = self._session.models.path(module)
+        return self._session.open(SPECTRAL_NORM, "torch.nn.utils.spectral_norm", path, described)
+
+    def ends(
+        self, call: OpenCall | None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, error: Any
+    ) -> None:
+        self._session.finish(call, error)
+
+
+def _aligned(norm: SpectralNorm, module: torch.nn.Module) -> bool:
+    """Whether its two vectors belong together: one iteration makes the first point where the weight maps the second."""
+    u, v = getattr(module, f"{norm.name}_u"), getattr(module, f"{norm.name}_v")
+    with unseen():
+        weight = norm.reshape_weight_to_matrix(getattr(module, f"{norm.name}_orig"))
+        image = torch.mv(weight, v)
+        cosine = number(torch.dot(u, image) / image.norm().clamp(min=norm.eps))
+    return cosine is None or abs(cosine) > _ALIGNED
+
+
+_ALIGNED = 0.6
+"""Of random vectors in a few dimensions the cosine is mostly below this; after an iteration it is near one."""
+
+
 def install(session: Session) -> list[Callable[[], None]]:
     """Hook into the functions that the plan asks for."""
     if session.wants(LOSS):
@@ -154,6 +188,11 @@ def install(session: Session) -> list[Callable[[], None]]:
         for name in vars(init).copy():
             if name.endswith("_") and not name.startswith("_"):
                 _wrap(session, PARAM_INIT, init, "torch.nn.init", name, _init_of(name))
+    if session.wants(SPECTRAL_NORM):
+        norms = SpectralNormHooks(session)
+        session.patches.wrap(
+            SpectralNorm, "compute_weight", Hook(SPECTRAL_NORM, norms.begins, norms.ends, passive=True)
+        )
     if session.wants(AUTOCAST):
         regions = AutocastHooks(session)
         session.patches.wrap(torch.autocast, "__enter__", Hook(AUTOCAST, regions.enters, _nothing_after))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from traincheck.record.arguments import argument, qualified
 from traincheck.record.calls import OpenCall
 from traincheck.record.fingerprints import norms, number
+from traincheck.record.freezing import asked_to_freeze
 from traincheck.record.models import Owned, innermost
 from traincheck.record.patching import Arguments, Hook, capturing
 from traincheck.values import Value
@@ -40,6 +42,7 @@ class StepHooks:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._captured = capturing()
+        self._stepped: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 
     def before(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._sees():
@@ -74,9 +77,13 @@ class StepHooks:
         found_inf = getattr(optimizer, "found_inf", None)
         if isinstance(found_inf, Tensor) and number(found_inf):
             described["skipped"] = True
+        elif not closure and optimizer not in self._stepped:
+            self._stepped.add(optimizer)
+            described |= session.boundary.run("freezing", asked_to_freeze, optimizer, session.models) or {}
         call = step.call = session.open(OPTIMIZER_STEP, f"{qualified(type(optimizer))}.step", label, described)
         session.snapshots.params(call, BEFORE, lambda: self._params(optimizer, call))
         session.snapshots.rates(call, BEFORE, optimizer)
+        session.snapshots.masters(call, BEFORE, optimizer)
         session.snapshots.grads(call, BEFORE, lambda: session.models.held_by(optimizer))
         session.snapshots.optimizer_state(call, BEFORE, optimizer)
 

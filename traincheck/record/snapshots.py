@@ -17,10 +17,13 @@ from traincheck.events import Record, Snapshot
 from traincheck.plan import WITHOUT_NORMS, Plan
 from traincheck.record.boundary import Boundary
 from traincheck.record.calls import Calls, OpenCall
-from traincheck.record.fingerprints import fingerprints, norms
+from traincheck.record.fingerprints import fingerprints, norms, unseen
 from traincheck.record.models import Models, Owned, Tree
 from traincheck.record.table import learning_rates
-from traincheck.vocabulary import BUFFER, GRAD, LR, OPTIMIZER_STATE, PARAM, RNG
+from traincheck.vocabulary import BUFFER, GRAD, LR, OPTIMIZER_STATE, PARAM, RNG, ROUNDED
+
+_FULL = (torch.float32, torch.float64)
+_LOW = (torch.bfloat16, torch.float16)
 
 
 class Snapshots:
@@ -78,6 +81,25 @@ class Snapshots:
             if not isinstance(value, Tensor):
                 digests[position] = xxhash.xxh3_64_intdigest(repr(float(value)).encode())
         self._put(call, point, OPTIMIZER_STATE, names, digests)
+
+    def masters(self, call: OpenCall | None, point: str, optimizer: Optimizer) -> None:
+        """Content of the optimizer's parameters that no model has, rounded to what a model of low precision holds."""
+        if call is not None and self.wanted(call, point, ROUNDED):
+            self._boundary.run(f"snapshots of {ROUNDED}", self._masters, call, point, optimizer)
+
+    def _masters(self, call: OpenCall, point: str, optimizer: Optimizer) -> None:
+        held = self._models.held_by(optimizer)
+        masters = [owned for owned in held if not self._models.name_of(owned.tensor) and owned.tensor.dtype in _FULL]
+        if not masters:
+            return
+        held_ids = {id(owned.tensor) for owned in held}
+        low = (owned.tensor for owned in self._models.params() if id(owned.tensor) not in held_ids)
+        types = {tensor.shape: tensor.dtype for tensor in low if tensor.dtype in _LOW}
+        pairs = [(owned.name, owned.tensor) for owned in masters if owned.tensor.shape in types]
+        with unseen():
+            rounded = [tensor.to(types[tensor.shape]) for _, tensor in pairs]
+        if pairs:
+            self._put(call, point, ROUNDED, [name for name, _ in pairs], fingerprints(rounded))
 
     def rates(self, call: OpenCall | None, point: str, optimizer: Optimizer | None) -> None:
         """Learning rate of each group."""

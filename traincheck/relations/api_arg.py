@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
 from traincheck.events import Call
-from traincheck.relations import circumstances
+from traincheck.relations import circumstances, target_weights
 from traincheck.relations.contract import Example, Memory, Needs
 from traincheck.values import Value, same
 from traincheck.vocabulary import (
     ATTENTION,
+    BACKWARD,
     COLLECTIVE,
     DATA_NEXT,
     DROPOUT,
@@ -21,16 +22,18 @@ from traincheck.vocabulary import (
     MATMUL,
     MODULE_FORWARD,
     OPTIMIZER_STEP,
+    SPECTRAL_NORM,
     ZERO_GRAD,
     one,
 )
 from traincheck.window import Window
 
-How = Literal["true", "false", "steady", "equal", "distinct", "same on ranks", "distinct on ranks"]
+How = Literal["true", "false", "steady", "equal", "distinct", "same in step", "same on ranks", "distinct on ranks"]
 
 TABLE: Final[tuple[tuple[str, str, tuple[How, ...], str], ...]] = (
     (FORWARD, "training", ("true", "false", "steady"), ""),
     (FORWARD, "size", ("same on ranks",), ""),
+    (FORWARD, "eos_dropped", ("false",), ""),
     (FORWARD, "inputs", ("distinct", "distinct on ranks"), ""),
     (MODULE_FORWARD, "training", ("steady",), ""),
     (DROPOUT, "p", ("steady",), ""),
@@ -42,12 +45,15 @@ TABLE: Final[tuple[tuple[str, str, tuple[How, ...], str], ...]] = (
     (LOSS, "input_dtype", ("steady",), ""),
     (LOSS, "reduction", ("steady",), ""),
     (LOSS, "input_size", ("equal",), "target_size"),
+    (SPECTRAL_NORM, "aligned", ("true",), ""),
+    (BACKWARD, "target_weight", ("same in step",), ""),
     (DATA_NEXT, "hash", ("distinct", "distinct on ranks"), ""),
     (DATA_NEXT, "first hash", ("distinct",), ""),
     (GRAD_CLIP, "max_norm", ("steady", "same on ranks"), ""),
     (GRAD_CLIP, "tensors", ("steady", "same on ranks"), ""),
     (ZERO_GRAD, "set_to_none", ("steady",), ""),
     (OPTIMIZER_STEP, "lr", ("same on ranks",), ""),
+    (OPTIMIZER_STEP, "freezing_ignored", ("false",), ""),
 )
 """``(role, argument, hows, other argument)``. What a program may choose freely is only ever *steady*."""
 
@@ -86,6 +92,8 @@ class APIArg:
                     yield Argument(key, argument, "same on ranks")
 
     def needs(self, subject: Argument) -> Needs:
+        if subject.how == "same in step":
+            return Needs(frozenset({subject.call, FORWARD, OPTIMIZER_STEP}))
         return Needs(frozenset({subject.call}))
 
     def examples(self, subject: Argument, window: Window, memory: Memory) -> Iterable[Example]:
@@ -93,16 +101,19 @@ class APIArg:
             return _across_ranks(subject, window)
         if subject.how in ("steady", "distinct"):
             return _over_time(subject, window, memory)
+        if subject.how == "same in step":
+            return target_weights.examples(window)
         return _here(subject, window)
 
     def describe(self, subject: Argument) -> str:
         argument, call = WORDS.get(subject.argument, subject.argument.replace("_", " ")), one(subject.call)
-        if subject.argument == "first hash":
-            return "the first batch of a pass over the data differs from the first batch of the pass before"
+        if subject.argument in SENTENCES:
+            return SENTENCES[subject.argument]
         what = {
             "true": "is true",
             "false": "is false",
             "steady": "stays what it was for the same object and stage",
+            "same in step": "is the same all through a step",
             "equal": f"equals its {subject.other.replace('_', ' ')}",
             "distinct": "differs from the call before",
             "same on ranks": "is the same on all ranks",
@@ -110,6 +121,15 @@ class APIArg:
         }[subject.how]
         return f"the {argument} of {call} {what}"
 
+
+SENTENCES: Final = {
+    "first hash": "the first batch of a pass over the data differs from the first batch of the pass before",
+    "aligned": "spectral normalisation divides by an iterated estimate of the norm, not by that of random vectors",
+    "freezing_ignored": "a model that is configured to have frozen parts has some when training begins",
+    "eos_dropped": "a row that ends with the end-of-sequence token, and counts right before it, has a label there",
+    "target_weight": "every target of a step weighs the same in the gradient, whichever micro-batch it is in",
+}
+"""Where the argument's name and what it is make no sentence."""
 
 WORDS: Final = {
     "hash": "content",
@@ -148,13 +168,41 @@ def _here(subject: Argument, window: Window) -> Iterator[Example]:
             held, expected = same(value, other), f"{subject.argument} {other}, its {subject.other}"
         else:
             held, expected = value is (subject.how == "true"), f"{subject.argument} {subject.how}"
+        seen = f"{subject.argument} {value}"
         context = _context(window, call)
+        if subject.argument in TOLD:
+            context, expected, seen = _told(subject.argument, call)
         if subject.call in (DROPOUT, ATTENTION):
             del context["stage"], context["grad_enabled"]
             context["layer_training"] = call.args.get("layer_training")
         if subject.call == DROPOUT:
             context["has_dropout"] = bool(call.args.get("p"))
-        yield _example(held, context, call, expected, f"{subject.argument} {value}")
+        yield _example(held, context, call, expected, seen)
+
+
+TOLD: Final = frozenset({"aligned", "eos_dropped", "freezing_ignored"})
+"""Arguments that say by themselves whether something is as it should be."""
+
+
+def _told(argument: str, call: Call) -> tuple[dict[str, Value], str, str]:
+    """The circumstances in which such an argument is judged, and how what was expected and seen reads."""
+    if argument == "aligned":
+        return (
+            {"iterates": call.args.get("iterates")},
+            "a forward pass in training mode first: only there the power iteration runs",
+            "the weight was divided by an estimate from vectors that are still random, so it is far too large",
+        )
+    if argument == "freezing_ignored":
+        return (
+            {},
+            "parameters that are frozen (requires_grad off) as the configuration asks",
+            f"all parameters of {call.args.get('freezing')} have requires_grad on and get gradients: none is frozen",
+        )
+    return (
+        {"trained": call.context.stage == "train"},
+        "the label of the end-of-sequence token kept, so that the model learns to stop",
+        f"{call.args.get('eos_lost')} of {call.args.get('eos_rows')} rows have no label at their end",
+    )
 
 
 def _over_time(subject: Argument, window: Window, memory: Memory) -> Iterator[Example]:

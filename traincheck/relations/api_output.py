@@ -50,7 +50,10 @@ Form = Literal[
 
 TABLE: Final[tuple[tuple[str, str, Form, str], ...]] = (
     (DATA_NEXT, "size", "equals", "batch_size"),
+    (DATA_NEXT, "equal_workers", "zero", ""),
+    (DATA_NEXT, "repeated_workers", "zero", ""),
     (FORWARD, "requires_grad", "true", ""),
+    (FORWARD, "averaged_steps", "positive", ""),
     (FORWARD, "size", "equals", "size"),
     (FORWARD, "dtype", "autocast dtype", ""),
     (MODULE_FORWARD, "requires_grad", "true", ""),
@@ -82,8 +85,12 @@ TABLE: Final[tuple[tuple[str, str, Form, str], ...]] = (
     (TRAINER_END, "epochs", "at least", "planned_epochs"),
     (TRAINER_END, "schedule_steps", "equals", "steps"),
     (TRAINER_END, "final_lr", "zero", ""),
+    (OPTIMIZER_LOAD, "misplaced", "zero", ""),
 )
 """``(role, output, form, argument)``. ``any``: not ``none``."""
+
+ALONE: Final = frozenset({"equal_workers", "repeated_workers", "averaged_steps", "misplaced", "shared_storage"})
+"""Outputs that mean the same whatever surrounds the call."""
 
 PLAIN_PRODUCTS: Final = ("matmul", "__matmul__", "bmm", "mm", "addmm", "einsum")
 """Products without weights of a layer: programs do these in full precision on purpose (rotary embeddings)."""
@@ -150,9 +157,7 @@ class APIOutput:
                 yield Example(True, circumstances.frozen(context))
             else:
                 name = call.subject or call.api
-                yield Example(
-                    False, circumstances.frozen(context), (name,), expected, f"{subject.output} {value}", call.api
-                )
+                yield Example(False, circumstances.frozen(context), (name,), expected, _seen(subject, call), call.api)
 
     def describe(self, subject: Output) -> str:
         output, call = subject.output.replace("_", " "), one(subject.call)
@@ -174,6 +179,16 @@ class APIOutput:
         return f"the {WORDS.get((subject.call, subject.output), output)} of {call} {what}"
 
 
+def _seen(subject: Output, call: Call) -> str:
+    """The output, with the example that the recorder gives of it."""
+    value, example = (
+        call.out.get(subject.output, call.args.get(subject.output)),
+        call.out.get(f"{subject.output}_example"),
+    )
+    named = WORDS.get((subject.call, subject.output), subject.output.replace("_", " "))
+    return f"{named} {value}{f', for example {example}' if example else ''}"
+
+
 def _argument_name(subject: Output) -> str:
     prefix = "input " if subject.argument == subject.output else ""
     return prefix + subject.argument.replace("_", " ")
@@ -189,6 +204,10 @@ WORDS: Final = {
     (CHECKPOINT_LOAD, "matched"): "number of tensors that found their place",
     (CHECKPOINT_LOAD, "aliased"): "number of tensors that the model was given of its own",
     (OPTIMIZER_LOAD, "shared_storage"): "number of state tensors shared with another optimizer",
+    (OPTIMIZER_LOAD, "misplaced"): "number of state tensors that were saved for another parameter",
+    (FORWARD, "averaged_steps"): "number of weights that went into the average (update_parameters)",
+    (DATA_NEXT, "equal_workers"): "number of loader workers that start with the same random state as another one",
+    (DATA_NEXT, "repeated_workers"): "number of loader workers that start with a random state of an earlier pass",
     (FORWARD, "requires_grad"): "gradient tracking of the output",
     (MODULE_FORWARD, "requires_grad"): "gradient tracking of the output",
     (BACKWARD, "loss"): "loss",
@@ -246,6 +265,8 @@ def _region(window: Window, call: Call) -> str | None:
 
 
 def _context(subject: Output, window: Window, call: Call) -> dict[str, Value]:
+    if subject.output in ALONE:
+        return {"training_data": call.context.stage == "train"} if subject.call == DATA_NEXT else {}
     context = circumstances.of_call(window, call)
     if subject.output == "dtype" and subject.form == "equals":
         context["autocast"] = call.context.autocast != ""

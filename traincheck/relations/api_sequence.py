@@ -69,8 +69,8 @@ NEVER_AFTER: Final = ((CHECKPOINT_LOAD, PARAM_INIT),)
 @dataclass(frozen=True, slots=True)
 class Order:
     """``in step``: each ``second`` has a ``first`` before it in its step. ``between``: between two ``second`` lies a
-    ``first``. ``after a step``: after an optimizer step, a ``first`` begins anew before the next ``second``. ``ever``:
-    what a ``first`` did, no ``second`` undoes."""
+    ``first``. Both are judged in programs that make both calls. ``after a step``: after an optimizer step, a ``first``
+    begins anew before the next ``second``. ``ever``: what a ``first`` did, no ``second`` undoes."""
 
     first: str
     second: str
@@ -104,7 +104,7 @@ class APISequence:
 
     def examples(self, subject: Order, window: Window, memory: Memory) -> Iterable[Example]:
         if subject.how == "in step":
-            return _in_step(subject, window)
+            return _in_step(subject, window, memory)
         if subject.how == "between":
             return _between(subject, window, memory)
         return (_renewed if subject.how == "after a step" else _never_after)(subject, window, memory)
@@ -124,8 +124,12 @@ def _relevant(window: Window, key: str) -> list[Call]:
     return [call for call in window.named(key) if circumstances.of_training(call)]
 
 
-def _in_step(subject: Order, window: Window) -> Iterator[Example]:
+def _in_step(subject: Order, window: Window, memory: Memory) -> Iterator[Example]:
+    """A program that never makes the first call goes its own way, and breaks no order."""
     firsts = _relevant(window, subject.first)
+    memory.state["made"] = memory.state.get("made", False) or bool(firsts)
+    if not memory.state["made"]:
+        return
     for call in _relevant(window, subject.second):
         context = circumstances.of_call(window, call)
         if any(first.seq < call.seq for first in firsts):
@@ -144,14 +148,16 @@ def _in_step(subject: Order, window: Window) -> Iterator[Example]:
 
 
 def _between(subject: Order, window: Window, memory: Memory) -> Iterator[Example]:
+    """Judged once the needed call has been made: a program without any has another way to the same end."""
     armed = memory.state.get("armed", False) and window.follows
     seen = memory.state.get("seen", 0)
     ordered = sorted(_relevant(window, subject.first) + _relevant(window, subject.second), key=lambda call: call.seq)
     for call in ordered:
         if (call.role or call.api) == subject.first:
             seen += 1
+            memory.state["made"] = True
             continue
-        if armed:
+        if armed and memory.state.get("made"):
             context = circumstances.of_call(window, call)
             context["shuffled"] = call.args.get("shuffled")
             if seen:

@@ -1,4 +1,4 @@
-"""Two values of one variable are equal: across ranks, across steps, or across the names that share it."""
+"""Two values of one variable are equal: across ranks, steps, the names that share it, or a master and its copy."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from traincheck.events import Variable
 from traincheck.relations import circumstances
 from traincheck.relations.contract import Example, Memory, Needs
 from traincheck.values import Fields
-from traincheck.vocabulary import AFTER, BEFORE, CHECKPOINT_LOAD, GRAD, LR, OPTIMIZER_STEP, PARAM, PLURAL
+from traincheck.vocabulary import AFTER, BEFORE, CHECKPOINT_LOAD, GRAD, LR, OPTIMIZER_STEP, PARAM, PLURAL, ROUNDED
 from traincheck.window import Window, content
 
-Across = Literal["ranks", "steps", "names"]
+Across = Literal["ranks", "steps", "names", "copies"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ SUBJECTS: Final = (
     Equal(LR, "ranks"),
     Equal(PARAM, "steps"),
     Equal(PARAM, "names"),
+    Equal(PARAM, "copies"),
 )
 
 
@@ -53,6 +54,8 @@ class Consistent:
         calls = frozenset({OPTIMIZER_STEP})
         if subject.across == "ranks":
             return Needs(calls, frozenset({(OPTIMIZER_STEP, PLACES[subject.kind], subject.kind)}))
+        if subject.across == "copies":
+            return Needs(calls, frozenset({(OPTIMIZER_STEP, BEFORE, PARAM), (OPTIMIZER_STEP, BEFORE, ROUNDED)}))
         return Needs(calls, frozenset({(OPTIMIZER_STEP, BEFORE, PARAM), (OPTIMIZER_STEP, AFTER, PARAM)}))
 
     def examples(self, subject: Equal, window: Window, memory: Memory) -> Iterable[Example]:
@@ -60,6 +63,8 @@ class Consistent:
             return _across_ranks(subject.kind, window, memory)
         if subject.across == "steps":
             return _across_steps(window, memory)
+        if subject.across == "copies":
+            return _across_copies(window, memory)
         return _across_names(window, memory)
 
     def describe(self, subject: Equal) -> str:
@@ -67,6 +72,8 @@ class Consistent:
             return f"{PLURAL[subject.kind]} are equal on all ranks at each optimizer step"
         if subject.across == "steps":
             return "parameters do not change between two optimizer steps"
+        if subject.across == "copies":
+            return "before an optimizer step, a parameter of low precision equals its master weight, rounded"
         return "parameters that share one tensor under several names stay one tensor"
 
 
@@ -201,3 +208,47 @@ def _across_names(window: Window, memory: Memory) -> Iterator[Example]:
         yield Example(False, (), broken, "one tensor under all its names", seen, count=len(broken))
     elif kept:
         yield Example(True, (), count=kept)
+
+
+def _across_copies(window: Window, memory: Memory) -> Iterator[Example]:
+    """A parameter and a master weight are a pair once they were equal, and equal to nothing else, in two contents."""
+    equal: dict[tuple[str, str], set[object]] = memory.state.setdefault("equal", {})
+    for step in circumstances.optimizer_steps(window):
+        rounded, held = window.snapshot(step, BEFORE, ROUNDED), window.snapshot(step, BEFORE, PARAM)
+        if rounded is None or held is None:
+            continue
+        masters = content(rounded)
+        copies = {name: value for name, value in content(held).items() if _in_low_precision(window, name)}
+        pairs = [pair for pair, contents in equal.items() if len(contents) > 1 and _both_known(pair, masters, copies)]
+        stale = tuple(copy for master, copy in pairs if masters[master] != copies[copy])
+        for pair in _only_equals(masters, copies):
+            equal.setdefault(pair, set()).add(masters[pair[0]])
+        if stale:
+            seen = (
+                f"{len(stale)} of {len(pairs)} parameters are no longer their master weights, rounded: "
+                "the step will overwrite them with what the master weights hold"
+            )
+            expected = "the parameters and their master weights changed together"
+            yield Example(False, (), stale, expected, seen, step.api, len(stale))
+        elif pairs:
+            yield Example(True, (), count=len(pairs))
+
+
+def _both_known(pair: tuple[str, str], masters: Mapping[str, object], copies: Mapping[str, object]) -> bool:
+    return pair[0] in masters and pair[1] in copies
+
+
+def _in_low_precision(window: Window, name: str) -> bool:
+    variable = window.variables.get(name)
+    return variable is not None and variable.in_model and variable.dtype in circumstances.LOW_PRECISION
+
+
+def _only_equals(
+    masters: Mapping[str, int | float | None], copies: Mapping[str, int | float | None]
+) -> Iterator[tuple[str, str]]:
+    """Masters and copies with the same content, where no other has it."""
+    often = Counter(masters.values()) + Counter(copies.values())
+    named = {value: name for name, value in copies.items()}
+    for master, value in masters.items():
+        if value is not None and value in named and often[value] == 2:
+            yield master, named[value]

@@ -1,0 +1,53 @@
+"""Whether the labels of a language model keep the end of a sequence where they keep what comes before it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, TypeGuard
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from traincheck.record.fingerprints import unseen
+from traincheck.values import Value
+
+IGNORED: Final = -100
+
+
+def end_labels(model: Module, inputs: Mapping[str, Any]) -> dict[str, Value]:
+    """For rows that end with the end-of-sequence token of the model's ``config`` and count right before it.
+
+    How many such rows there are, how many have no label at their end, and whether any has none. Empty where the labels
+    are not those of a causal language model, a copy of the input with parts left out.
+    """
+    config = getattr(model, "config", None)
+    ends = getattr(config, "eos_token_id", None)
+    ids, labels, mask = (inputs.get(name) for name in ("input_ids", "labels", "attention_mask"))
+    if ends is None or getattr(config, "is_encoder_decoder", False):
+        return {}
+    if not (_plain(ids) and _plain(labels) and _plain(mask)):
+        return {}
+    if ids.dim() != 2 or not ids.shape == labels.shape == mask.shape or ids.shape[1] < 2:
+        return {}
+    with unseen():
+        rows, dropped = _ends(ids, labels, mask, [ends] if isinstance(ends, int) else list(ends))
+    return {"eos_rows": rows, "eos_lost": dropped, "eos_dropped": dropped > 0} if rows else {}
+
+
+def _plain(tensor: Any) -> TypeGuard[Tensor]:
+    return type(tensor) is Tensor and tensor.device.type != "meta"
+
+
+def _ends(ids: Tensor, labels: Tensor, mask: Tensor, ends: list[int]) -> tuple[int, int]:
+    """Rows with an end that should count, and those of them where it does not."""
+    copies = ((labels == ids) | (labels == IGNORED)).all()
+    places = torch.arange(1, ids.shape[1] + 1, device=ids.device)
+    last = ((mask != 0) * places).amax(1, keepdim=True) - 1
+    before = (last - 1).clamp(min=0)
+    ended = torch.isin(ids.gather(1, last.clamp(min=0)), torch.tensor(ends, device=ids.device))
+    counts = (labels.gather(1, before) != IGNORED) & (mask.gather(1, before) != 0) & (last > 0)
+    rows = copies & ended & counts
+    lost = rows & (labels.gather(1, last.clamp(min=0)) == IGNORED)
+    found = torch.stack([rows.sum(), lost.sum()]).tolist()
+    return int(found[0]), int(found[1])
