@@ -1,4 +1,4 @@
-"""One cause, one finding: violations that show together, or on the same things, go under the most telling one."""
+"""One cause, one finding: violations that show together, on the same things or topic, go under the most telling one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from traincheck.findings import Finding, Violation
-from traincheck.invariant import Severity
+from traincheck.invariant import Invariant, Severity
 
 TOGETHER: Final = 1
 """Violations that first show at most this many steps apart are taken for one cause."""
@@ -82,6 +82,17 @@ def message(violation: Violation) -> str:
     return f"{place}: {violation.seen}. Expected: {violation.expected}."
 
 
+def _goes_on(cause: Cause, violation: Violation) -> bool:
+    """Whether it speaks of the same topic (the letters of a code) as a cause that still shows: what that leads to."""
+    topics = {_topic(found.invariant) for found in cause.violations}
+    return cause.last_step >= violation.step - TOGETHER and _topic(violation.invariant) in topics - {""}
+
+
+def _topic(invariant: Invariant) -> str:
+    """``LRS`` for ``LRS001``; empty for what nobody has curated."""
+    return invariant.code.rstrip("0123456789") if invariant.curation else ""
+
+
 class Causes:
     """Groups violations as they come, in order of steps."""
 
@@ -110,7 +121,7 @@ class Causes:
             if abs(violation.step - cause.first_step) <= TOGETHER:
                 return cause
         for cause in self._causes:
-            if cause.names() & set(violation.names):
+            if cause.names() & set(violation.names) or _goes_on(cause, violation):
                 return cause
         return None
 
