@@ -53,6 +53,9 @@ class LiveSink:
 
     def add(self, record: Record) -> None:
         """Take the next record; the end of a step judges it."""
+        if isinstance(record, StepEnd) and not record.recorded and self._tee is None:
+            self._leave_out(record)
+            return
         if self._closed or os.getpid() != self._owner:
             return
         if self._tee is not None:
@@ -67,6 +70,12 @@ class LiveSink:
             self._judge(self._exchange.submit(window))
         if time.monotonic() - self._saved_s >= SAVE_EVERY_S:
             self._save_now(finished=False)
+
+    def _leave_out(self, end: StepEnd) -> None:
+        """A step without records has ended: this happens at almost every step of a fast program."""
+        self._next_step = end.step + 1
+        self._builder.add(end)
+        self._checker.skip()
 
     def settle(self) -> None:
         """The process group is about to end: bring together what the ranks have of the last steps."""

@@ -35,12 +35,15 @@ class _Pass:
     facts: dict[str, Value]
     """What is known of the loader: ``shuffled``, ``batches``, ``batch_size``."""
     index: int = 0
+    fetches: int | None = None
+    """How many there are in it, asked once; ``-1`` when only trying tells."""
 
 
 @dataclass(slots=True)
 class _Fetch:
     call: OpenCall | None
     source: _Pass
+    training: bool
     closes: bool
 
 
@@ -73,12 +76,12 @@ class DataHooks:
 
     def next_begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Fetch:
         session, source = self._session, self._pass(args[0])
-        more = _has_more(args[0])
-        closes = session.automatic() and session.steps.closes_at_fetch(self._training(source)) and more is not False
+        more, training = _has_more(args[0], source), self._training(source)
+        closes = session.automatic() and session.steps.closes_at_fetch(training) and more is not False
         if closes and more:
             session.end_window()
             closes = False
-        return _Fetch(self._opened(source), source, closes)
+        return _Fetch(self._opened(source), source, training, closes)
 
     def next_ends(
         self, fetch: _Fetch | None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, error: Any
@@ -94,11 +97,10 @@ class DataHooks:
 
     def _fetched(self, fetch: _Fetch, batch: Any) -> OpenCall | None:
         session, source, call = self._session, fetch.source, fetch.call
-        moment, training = session.moment(), self._training(source)
         if fetch.closes:
             call = self._reopened(fetch)
         source.index += 1
-        session.steps.fetched(source.loader, training, moment)
+        session.steps.fetched(source.loader, fetch.training, session.moment())
         if call is not None and call.recorded:
             call.context = session.context()
             call.out = {
@@ -203,11 +205,17 @@ def _length(loader: Any) -> int | None:
         return None
 
 
-def _has_more(iterator: Any) -> bool | None:
+def _has_more(iterator: Any, source: _Pass) -> bool | None:
     """Whether the next fetch gives a batch; ``None`` when only trying tells."""
+    if source.fetches is None:
+        source.fetches = _fetches(iterator)
+    return None if source.fetches < 0 else bool(iterator._num_yielded < source.fetches)
+
+
+def _fetches(iterator: Any) -> int:
     if iterator._dataset_kind != dataloader._DatasetKind.Map:
-        return None
+        return -1
     try:
-        return bool(iterator._num_yielded < len(iterator._index_sampler))
+        return len(iterator._index_sampler)
     except (TypeError, NotImplementedError):
-        return None
+        return -1

@@ -58,13 +58,15 @@ class StepHooks:
 
     def _begins(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         session, running = self._session, self._session.calls.thread.optimizers
+        closure = (args[1] if len(args) > 1 else kwargs.get("closure")) is not None
+        if not (session.recording or running or closure):
+            return
         self._drop_stale(running, optimizer)
         outer = any(step.optimizer == id(optimizer) for step in running)
         step = _Step(id(optimizer), None)
         running.append(step)
         if outer:
             return
-        closure = (args[1] if len(args) > 1 else kwargs.get("closure")) is not None
         if closure and session.automatic() and session.steps.closes_at_closure():
             session.end_window()
         session.activity()
@@ -105,6 +107,8 @@ class StepHooks:
         while running and running[-1].optimizer != id(optimizer):
             running.pop()
         if not running:
+            if not session.recording:
+                session.steps.stepped()  # nothing else is asked of a step that is left out
             return
         step = running.pop()
         if any(outer.optimizer == step.optimizer for outer in running):

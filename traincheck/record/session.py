@@ -242,8 +242,9 @@ class Session:
 
     def end_window(self) -> None:
         """Close the window of this step and begin the next."""
-        self.describe()
-        self.calls.emit_open()
+        if self.recording:
+            self.describe()
+            self.calls.emit_open()
         try:
             self.output.emit(StepEnd(self.calls.next_seq(), self.step, self.recording))
         finally:
