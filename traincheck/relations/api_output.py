@@ -232,7 +232,7 @@ def _judge(subject: Output, call: Call, value: Value, region: str | None) -> tup
         case "true":
             return value is True, f"{subject.output} true"
         case "zero":
-            return value == 0, f"{subject.output} 0"
+            return value == 0, f"{subject.output.replace('_', ' ')} 0"
         case "not zero":
             return value != 0, f"{subject.output} above 0"
         case "positive":
