@@ -14,7 +14,6 @@ from traincheck.vocabulary import (
     BACKWARD,
     CHECKPOINT_LOAD,
     DATA_ITER,
-    DATA_NEXT,
     DATA_SET_EPOCH,
     FORWARD,
     GRAD_CLIP,
@@ -35,7 +34,6 @@ from traincheck.window import Window
 How = Literal["in step", "between", "ever", "after a step"]
 
 CYCLE: Final = (
-    DATA_NEXT,
     FORWARD,
     LOSS,
     SCALER_SCALE,
@@ -52,8 +50,6 @@ CYCLE: Final = (
 BETWEEN: Final = (
     (OPTIMIZER_STEP, ZERO_GRAD),
     (OPTIMIZER_STEP, BACKWARD),
-    (OPTIMIZER_STEP, FORWARD),
-    (OPTIMIZER_STEP, DATA_NEXT),
     (LR_STEP, OPTIMIZER_STEP),
     (DATA_ITER, DATA_SET_EPOCH),
 )
