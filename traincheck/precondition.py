@@ -75,6 +75,10 @@ PHRASES: Final[dict[str, tuple[str, str]]] = {
     "shuffled": ("the data are shuffled", "the data are not shuffled"),
     "last_batch": ("it is the last batch of a pass", "it is not the last batch of a pass"),
     "after_backward": ("a backward pass went before", "no backward pass went before"),
+    "training_data": ("the data are for training", "the data are for evaluation"),
+    "ignored_targets": ("some targets are ignored", "no target is ignored"),
+    "trained": ("the model trains", "the model is evaluated"),
+    "iterates": ("the power iteration runs", "the power iteration does not run"),
     "closure": ("the step takes a closure", "the step takes no closure"),
     "calls_equal_often": ("all ranks make as many calls", "ranks make different numbers of calls"),
 }

@@ -19,7 +19,6 @@ from traincheck.vocabulary import (
     FORWARD,
     GRAD_CLIP,
     LOSS,
-    MATMUL,
     MODULE_FORWARD,
     OPTIMIZER_STEP,
     SPECTRAL_NORM,
@@ -31,31 +30,29 @@ from traincheck.window import Window
 How = Literal["true", "false", "steady", "equal", "distinct", "same in step", "same on ranks", "distinct on ranks"]
 
 TABLE: Final[tuple[tuple[str, str, tuple[How, ...], str], ...]] = (
-    (FORWARD, "training", ("true", "false", "steady"), ""),
+    (FORWARD, "training", ("steady",), ""),
     (FORWARD, "size", ("same on ranks",), ""),
     (FORWARD, "eos_dropped", ("false",), ""),
     (FORWARD, "inputs", ("distinct", "distinct on ranks"), ""),
     (MODULE_FORWARD, "training", ("steady",), ""),
     (DROPOUT, "p", ("steady",), ""),
     (DROPOUT, "active", ("true", "false", "steady"), ""),
-    (ATTENTION, "active", ("true", "false", "steady"), ""),
+    (ATTENTION, "active", ("false", "steady"), ""),
     (ATTENTION, "dropout_p", ("steady",), ""),
     (ATTENTION, "causal", ("steady",), ""),
-    (MATMUL, "input_dtype", ("steady",), ""),
     (LOSS, "input_dtype", ("steady",), ""),
-    (LOSS, "reduction", ("steady",), ""),
     (LOSS, "input_size", ("equal",), "target_size"),
     (SPECTRAL_NORM, "aligned", ("true",), ""),
     (BACKWARD, "target_weight", ("same in step",), ""),
     (DATA_NEXT, "hash", ("distinct", "distinct on ranks"), ""),
     (DATA_NEXT, "first hash", ("distinct",), ""),
-    (GRAD_CLIP, "max_norm", ("steady", "same on ranks"), ""),
-    (GRAD_CLIP, "tensors", ("steady", "same on ranks"), ""),
+    (GRAD_CLIP, "max_norm", ("same on ranks",), ""),
+    (GRAD_CLIP, "tensors", ("same on ranks",), ""),
     (ZERO_GRAD, "set_to_none", ("steady",), ""),
     (OPTIMIZER_STEP, "lr", ("same on ranks",), ""),
     (OPTIMIZER_STEP, "freezing_ignored", ("false",), ""),
 )
-"""``(role, argument, hows, other argument)``. What a program may choose freely is only ever *steady*."""
+"""``(role, argument, hows, other argument)``. What a program may choose freely is only ever *steady*, if that."""
 
 COLLECTIVE_ARGUMENTS: Final = ("numel", "op", "dtype")
 

@@ -54,8 +54,6 @@ TABLE: Final[tuple[tuple[str, str, Form, str], ...]] = (
     (DATA_NEXT, "repeated_workers", "zero", ""),
     (FORWARD, "requires_grad", "true", ""),
     (FORWARD, "averaged_steps", "positive", ""),
-    (FORWARD, "size", "equals", "size"),
-    (FORWARD, "dtype", "autocast dtype", ""),
     (MODULE_FORWARD, "requires_grad", "true", ""),
     (MATMUL, "dtype", "autocast dtype", ""),
     (MATMUL, "dtype", "equals", "input_dtype"),
@@ -67,7 +65,6 @@ TABLE: Final[tuple[tuple[str, str, Form, str], ...]] = (
     (OPTIMIZER_STEP, "grads", "any", ""),
     (CHECKPOINT_SAVE, "missing", "zero", ""),
     (CHECKPOINT_SAVE, "unexpected", "zero", ""),
-    (CHECKPOINT_SAVE, "differing", "zero", ""),
     (CHECKPOINT_LOAD, "missing", "zero", ""),
     (CHECKPOINT_LOAD, "unexpected", "zero", ""),
     (CHECKPOINT_LOAD, "differing", "zero", ""),
@@ -232,7 +229,7 @@ def _judge(subject: Output, call: Call, value: Value, region: str | None) -> tup
         case "true":
             return value is True, f"{subject.output} true"
         case "zero":
-            return value == 0, f"{subject.output} 0"
+            return value == 0, f"{subject.output.replace('_', ' ')} 0"
         case "not zero":
             return value != 0, f"{subject.output} above 0"
         case "positive":

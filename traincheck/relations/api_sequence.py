@@ -14,7 +14,6 @@ from traincheck.vocabulary import (
     BACKWARD,
     CHECKPOINT_LOAD,
     DATA_ITER,
-    DATA_NEXT,
     DATA_SET_EPOCH,
     FORWARD,
     GRAD_CLIP,
@@ -35,7 +34,6 @@ from traincheck.window import Window
 How = Literal["in step", "between", "ever", "after a step"]
 
 CYCLE: Final = (
-    DATA_NEXT,
     FORWARD,
     LOSS,
     SCALER_SCALE,
@@ -52,8 +50,6 @@ CYCLE: Final = (
 BETWEEN: Final = (
     (OPTIMIZER_STEP, ZERO_GRAD),
     (OPTIMIZER_STEP, BACKWARD),
-    (OPTIMIZER_STEP, FORWARD),
-    (OPTIMIZER_STEP, DATA_NEXT),
     (LR_STEP, OPTIMIZER_STEP),
     (DATA_ITER, DATA_SET_EPOCH),
 )
@@ -131,7 +127,7 @@ def _in_step(subject: Order, window: Window, memory: Memory) -> Iterator[Example
     if not memory.state["made"]:
         return
     for call in _relevant(window, subject.second):
-        context = circumstances.of_call(window, call)
+        context = circumstances.of_cycle(window, call)
         if any(first.seq < call.seq for first in firsts):
             yield Example(True, circumstances.frozen(context))
             continue
@@ -158,7 +154,7 @@ def _between(subject: Order, window: Window, memory: Memory) -> Iterator[Example
             memory.state["made"] = True
             continue
         if armed and memory.state.get("made"):
-            context = circumstances.of_call(window, call)
+            context = circumstances.of_cycle(window, call)
             context["shuffled"] = call.args.get("shuffled")
             if seen:
                 yield Example(True, circumstances.frozen(context))
@@ -182,7 +178,7 @@ def _renewed(subject: Order, window: Window, memory: Memory) -> Iterator[Example
             stepped_inside = call.context.autocast != ""
             memory.state["armed"] = True
         elif call.context.autocast and memory.state.get("armed") and circumstances.of_training(call):
-            context = circumstances.frozen(circumstances.of_call(window, call))
+            context = circumstances.frozen(circumstances.of_cycle(window, call))
             expected = "an autocast region that began after the last optimizer step"
             seen = "the region around that step, with the weights of before it in its cache"
             yield Example(not stepped_inside, context, (call.subject,), expected, seen, call.api)

@@ -28,18 +28,18 @@ from traincheck.window import Window
 How = Literal["once", "at most once", "steady"]
 
 PAIRS: Final[tuple[tuple[str, str, tuple[How, ...]], ...]] = (
-    (BACKWARD, OPTIMIZER_STEP, ("once", "steady")),
-    (FORWARD, OPTIMIZER_STEP, ("once", "steady")),
-    (DATA_NEXT, OPTIMIZER_STEP, ("once", "steady")),
-    (ZERO_GRAD, OPTIMIZER_STEP, ("once", "at most once", "steady")),
-    (GRAD_CLIP, OPTIMIZER_STEP, ("once", "at most once", "steady")),
+    (BACKWARD, OPTIMIZER_STEP, ("steady",)),
+    (FORWARD, OPTIMIZER_STEP, ("steady",)),
+    (DATA_NEXT, OPTIMIZER_STEP, ("steady",)),
+    (ZERO_GRAD, OPTIMIZER_STEP, ("steady",)),
+    (GRAD_CLIP, OPTIMIZER_STEP, ("steady",)),
     (LR_STEP, OPTIMIZER_STEP, ("once", "at most once", "steady")),
     (SCALER_UPDATE, OPTIMIZER_STEP, ("once", "steady")),
     (DATA_NEXT, DATA_ITER, ("steady",)),
     (OPTIMIZER_STEP, DATA_ITER, ("steady",)),
     (OPTIMIZER_STEP, LR_STEP, ("once", "steady")),
 )
-"""``(event, per, hows)``. Numbers other than one are a program's own settings: only their steadiness can be a law."""
+"""``(event, per, hows)``. Numbers are mostly a program's own settings: only their steadiness can be a law."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +94,16 @@ class Cadence:
             counted[call.subject] = dict(since)
             if last is None or not since:
                 continue
-            numbers = {name: number - last.get(name, 0) for name, number in since.items()}
+            # What an optimizer does itself is counted by its own steps, not by those of another one.
+            counted_here = (call.subject,) if call.subject in since else tuple(since)
+            numbers = {name: since[name] - last.get(name, 0) for name in counted_here}
             label, number = _telling(numbers)
             before = usual.get((call.subject, label))
             usual[call.subject, label] = number
             if subject.how == "steady" and before is None:
                 continue
             held = _held(subject.how, number, before)
-            context = circumstances.of_call(window, call)
+            context = circumstances.of_cycle(window, call)
             context["pass_ended"] = ended or memory.state.get("ended", False)
             expected = (
                 f"{before} per {subject.per}, as before"

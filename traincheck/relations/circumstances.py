@@ -46,6 +46,13 @@ def of_call(window: Window, call: Call) -> dict[str, Value]:
     return context
 
 
+def of_cycle(window: Window, call: Call) -> dict[str, Value]:
+    """What surrounds a call, as far as order and pace of the training cycle can depend on it."""
+    context = of_call(window, call)
+    del context["loss_scaling"]
+    return context
+
+
 EVALUATED: Final = frozenset({DATA_ITER, DATA_NEXT, FORWARD, LOSS, MODULE_FORWARD, DROPOUT, ATTENTION, MATMUL})
 """Roles that an evaluation plays too."""
 

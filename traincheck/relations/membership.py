@@ -38,7 +38,6 @@ SUBJECTS: Final = (
     Part("held", "trainable"),
     Part("held", "reached"),
     Part("reached", "held"),
-    Part("trainable", "held"),
     Part("layers_run", "layers_tracked"),
     Part("first_layers", "layers_reached"),
 )
