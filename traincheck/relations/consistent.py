@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
@@ -77,26 +77,32 @@ class Consistent:
         return "parameters that share one tensor under several names stay one tensor"
 
 
+Values = dict[int, "int | float | None"]
+"""The content of one variable on some ranks, by rank."""
+
+
 def _across_ranks(kind: str, window: Window, memory: Memory) -> Iterator[Example]:
     if len(window.peers) < 2:
         return
     held_by_rank = {peer.process.rank: _at_steps(peer, kind) for peer in window.peers}
     names = dict.fromkeys(name for held in held_by_rank.values() for name in held)
-    equal_models = _equal_at_start(held_by_rank, memory)
-    groups: dict[tuple[Fields, bool], list[str]] = {}
+    by_habit = _equal_by_habit(held_by_rank, names, memory)
+    groups: dict[tuple[Fields, bool], list[tuple[str, Values]]] = {}
     for name in names:
-        values = [held[name] for held in held_by_rank.values() if name in held]
-        if len(values) < 2:
-            continue
-        context = _shared_context(window, name, _model(name) in equal_models)
-        groups.setdefault((context, len(set(values)) == 1), []).append(name)
+        variables = {peer.process.rank: peer.variables.get(name) for peer in window.peers}
+        for context, ranks in _groups(kind, variables, by_habit(name)):
+            values = {rank: held_by_rank[rank][name] for rank in ranks if name in held_by_rank[rank]}
+            if len(values) > 1:
+                groups.setdefault((context, len(set(values.values())) == 1), []).append((name, values))
     for (context, equal), members in groups.items():
+        concerned = tuple(dict.fromkeys(name for name, _ in members))
         if equal:
-            yield Example(True, context, count=len(members))
+            yield Example(True, context, count=len(concerned))
         else:
-            seen = _odd_ones_out(members[0], held_by_rank)
-            expected = f"the same {PLURAL[kind]} on all {len(held_by_rank)} ranks"
-            yield Example(False, context, tuple(members), expected, seen, count=len(members))
+            first, values = members[0]
+            expected = f"the same {PLURAL[kind]} on ranks {', '.join(map(str, values))}"
+            seen = _odd_ones_out(first, values)
+            yield Example(False, context, concerned, expected, seen, count=len(concerned))
 
 
 def _at_steps(window: Window, kind: str) -> dict[str, int | float | None]:
@@ -108,38 +114,57 @@ def _at_steps(window: Window, kind: str) -> dict[str, int | float | None]:
     return found
 
 
-def _model(name: str) -> str:
-    return name.partition(".")[0]
+def _groups(
+    kind: str, variables: Mapping[int, Variable | None], habit: str
+) -> Iterator[tuple[Fields, tuple[int, ...]]]:
+    """The ranks among which a variable can be compared, and what is known of it there.
+
+    Each rank says with which others it shares a content. Where nobody says how a variable is placed, what was equal on
+    all ranks from the start, or moved alike there, counts as replicated.
+    """
+    known = {rank: variable for rank, variable in variables.items() if variable is not None}
+    trainable = any(variable.trainable for variable in known.values())
+    shared = {variable.replicas for variable in known.values() if variable.replicas}
+    if kind == GRAD and any(variable.placement == "copied" for variable in known.values()):
+        return
+    for ranks in shared:
+        members = tuple(rank for rank in ranks if rank in known and known[rank].replicas == ranks)
+        yield circumstances.frozen({"placement": "replicated", "trainable": trainable}), members
+    if not shared:
+        placements = {variable.placement for variable in known.values()}
+        placement = "sharded" if "sharded" in placements else "replicated" if placements == {"replicated"} else habit
+        yield circumstances.frozen({"placement": placement, "trainable": trainable}), tuple(variables)
 
 
-def _equal_at_start(held_by_rank: Mapping[int, Mapping[str, int | float | None]], memory: Memory) -> set[str]:
-    """The models all of whose variables were equal on all ranks when ranks were first compared."""
-    seen: dict[str, bool] = memory.state.setdefault("equal at start", {})
-    names = [set(held) for held in held_by_rank.values()]
-    first: dict[str, bool] = {}
-    for name in set.intersection(*names):
-        model = _model(name)
-        if model not in seen:
-            same = len({held[name] for held in held_by_rank.values()}) == 1
-            first[model] = first.get(model, True) and same
-    seen.update(first)
-    return {model for model, equal in seen.items() if equal}
+def _equal_by_habit(
+    held_by_rank: Mapping[int, Mapping[str, int | float | None]], names: Iterable[str], memory: Memory
+) -> Callable[[str], str]:
+    """What the steps so far say of variables of which nobody says how they are placed."""
+    started: dict[str, bool] = memory.state.setdefault("equal at start", {})
+    alike: dict[str, tuple[object, int]] = memory.state.setdefault("moved alike", {})
+    models: dict[str, bool] = {}
+    known: dict[str, str] = {}
+    for name in names:
+        values = [held.get(name) for held in held_by_rank.values()]
+        equal = all(name in held for held in held_by_rank.values()) and len(set(values)) == 1
+        model = name.partition(".")[0]
+        if model not in started and all(name in held for held in held_by_rank.values()):
+            models[model] = models.get(model, True) and equal
+        before, times = alike.get(name, (None, 0))
+        known[name] = MOVED_ALIKE if times >= HABIT else "local"
+        if times < HABIT and values[0] is not None:
+            alike[name] = (values[0], times + (before not in (None, values[0])) if equal else 0)
+    started.update(models)
+    return lambda name: EQUAL_AT_START if started.get(name.partition(".")[0]) else known[name]
 
 
-def _shared_context(window: Window, name: str, equal_at_start: bool) -> Fields:
-    """Where nobody says how a variable is placed, a model that starts equal on all ranks counts as replicated."""
-    variables = [variable for peer in window.peers if (variable := peer.variables.get(name)) is not None]
-    placements = {variable.placement for variable in variables}
-    placement = "sharded" if "sharded" in placements else "replicated" if placements == {"replicated"} else "local"
-    if placement == "local" and equal_at_start:
-        placement = "local but equal at start"
-    return circumstances.frozen(
-        {"placement": placement, "trainable": any(variable.trainable for variable in variables)}
-    )
+EQUAL_AT_START: Final = "local but equal at start"
+MOVED_ALIKE: Final = "local but moved alike"
+HABIT: Final = 3
+"""So many times a variable must have been changed to the same on all ranks to be taken for a replicated one."""
 
 
-def _odd_ones_out(name: str, held_by_rank: Mapping[int, Mapping[str, int | float | None]]) -> str:
-    values = {rank: held[name] for rank, held in held_by_rank.items() if name in held}
+def _odd_ones_out(name: str, values: Values) -> str:
     usual, count = Counter(values.values()).most_common(1)[0]
     if count * 2 > len(values):
         odd = ", ".join(str(rank) for rank, value in values.items() if value != usual)
