@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 from traincheck.events import Call, Record, Snapshot, StepEnd, VariableTable
@@ -13,8 +15,14 @@ from traincheck.trace import Writer, open_trace, write_manifest
 def lengthen(source: Path, target: Path, *, events: int = 0, steps: int = 0) -> int:
     """Write to ``target`` whole steps of ``source``: at least so many, and so many calls and snapshots.
 
-    Returns how many steps that took. The first step, which holds the start of the program, is not repeated.
+    Returns how many steps that took. The first step, which holds the start of the program, is not repeated. A process
+    of its own does it: the peak memory of a command that is measured begins with that of the process which starts it.
     """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_lengthen, source, target, events, steps).result()
+
+
+def _lengthen(source: Path, target: Path, events: int, steps: int) -> int:
     trace = open_trace(source)
     recorded = list(_steps(trace.parts[0].records()))
     target.mkdir()
