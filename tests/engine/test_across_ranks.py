@@ -54,7 +54,7 @@ def test_a_shard_is_compared_with_the_ranks_that_hold_the_same_one() -> None:
 
     found = judged("Consistent", PARAMETERS, side_by_side(ranks))
 
-    assert [(True, 4)] == [(example.held, example.count) for example in found]
+    assert [(True, 8)] == [(example.held, example.count) for example in found]
 
 
 def test_a_replica_of_a_shard_that_drifts_apart_is_found() -> None:

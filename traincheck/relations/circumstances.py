@@ -84,8 +84,11 @@ def _calls(window: Window, key: str) -> list[Call]:
 
 def same_parameters(window: Window) -> bool:
     """Whether all ranks hold parameters of the same names: the stages of a pipeline do not."""
-    held = {frozenset(name for name, one in peer.variables.items() if one.kind == PARAM) for peer in window.peers}
-    return len(held) == 1
+    known: bool | None = window.memo.get("same parameters")
+    if known is None:
+        held = {frozenset(name for name, one in peer.variables.items() if one.kind == PARAM) for peer in window.peers}
+        known = window.memo["same parameters"] = len(held) == 1
+    return known
 
 
 def told_by_rank(values: Mapping[int, Value]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Final, Literal
 
 from traincheck.events import Variable
@@ -86,23 +87,31 @@ def _across_ranks(kind: str, window: Window, memory: Memory) -> Iterator[Example
         return
     held_by_rank = {peer.process.rank: _at_steps(peer, kind) for peer in window.peers}
     names = dict.fromkeys(name for held in held_by_rank.values() for name in held)
+    layout = _layout(kind, window, memory)
     by_habit = _equal_by_habit(held_by_rank, names, memory)
-    groups: dict[tuple[Fields, bool], list[tuple[str, Values]]] = {}
+    equal: Counter[Fields] = Counter()
+    unequal: dict[Fields, dict[str, Values]] = {}
     for name in names:
-        variables = {peer.process.rank: peer.variables.get(name) for peer in window.peers}
-        for context, ranks in _groups(kind, variables, by_habit(name)):
+        for said, trainable, ranks in layout(name):
             values = {rank: held_by_rank[rank][name] for rank in ranks if name in held_by_rank[rank]}
-            if len(values) > 1:
-                groups.setdefault((context, len(set(values.values())) == 1), []).append((name, values))
-    for (context, equal), members in groups.items():
-        concerned = tuple(dict.fromkeys(name for name, _ in members))
-        if equal:
-            yield Example(True, context, count=len(concerned))
-        else:
-            first, values = members[0]
-            expected = f"the same {PLURAL[kind]} on ranks {', '.join(map(str, values))}"
-            seen = _odd_ones_out(first, values)
-            yield Example(False, context, concerned, expected, seen, count=len(concerned))
+            if len(values) < 2:
+                continue
+            context = _context(said or by_habit(name), trainable)
+            if len(set(values.values())) == 1:
+                equal[context] += 1
+            else:
+                unequal.setdefault(context, {}).setdefault(name, values)
+    for context, count in equal.items():
+        yield Example(True, context, count=count)
+    for context, members in unequal.items():
+        first, values = next(iter(members.items()))
+        expected = f"the same {PLURAL[kind]} on ranks {', '.join(map(str, values))}"
+        yield Example(False, context, tuple(members), expected, _odd_ones_out(first, values), count=len(members))
+
+
+@lru_cache(maxsize=64)
+def _context(placement: str, trainable: bool) -> Fields:
+    return circumstances.frozen({"placement": placement, "trainable": trainable})
 
 
 def _at_steps(window: Window, kind: str) -> dict[str, int | float | None]:
@@ -114,32 +123,49 @@ def _at_steps(window: Window, kind: str) -> dict[str, int | float | None]:
     return found
 
 
-def _groups(
-    kind: str, variables: Mapping[int, Variable | None], habit: str
-) -> Iterator[tuple[Fields, tuple[int, ...]]]:
-    """The ranks among which a variable can be compared, and what is known of it there.
+Group = tuple[str, bool, tuple[int, ...]]
+"""How the ranks of a group hold a variable (empty: nobody says), whether it is trained, and the ranks."""
 
-    Each rank says with which others it shares a content. Where nobody says how a variable is placed, what was equal on
-    all ranks from the start, or moved alike there, counts as replicated.
-    """
+
+def _layout(kind: str, window: Window, memory: Memory) -> Callable[[str], list[Group]]:
+    """The groups of ranks among which a variable can be compared; worked out anew when a rank's table changes."""
+    tables = {peer.process.rank: peer.variables for peer in window.peers}
+    known: dict[str, list[Group]] = memory.state.get("layout", {})
+    before = memory.state.get("tables", {})
+    if before.keys() != tables.keys() or any(before[rank] is not table for rank, table in tables.items()):
+        known = {}
+        memory.state.update(layout=known, tables=tables)
+
+    def groups(name: str) -> list[Group]:
+        if name not in known:
+            known[name] = list(_groups(kind, {rank: table.get(name) for rank, table in tables.items()}))
+        return known[name]
+
+    return groups
+
+
+def _groups(kind: str, variables: Mapping[int, Variable | None]) -> Iterator[Group]:
+    """Each rank says with which others it shares a content. A shard of which nobody says that is compared with all."""
     known = {rank: variable for rank, variable in variables.items() if variable is not None}
     trainable = any(variable.trainable for variable in known.values())
+    placements = {variable.placement for variable in known.values()}
     shared = {variable.replicas for variable in known.values() if variable.replicas}
-    if kind == GRAD and any(variable.placement == "copied" for variable in known.values()):
+    if kind == GRAD and "copied" in placements:
         return
-    for ranks in shared:
-        members = tuple(rank for rank in ranks if rank in known and known[rank].replicas == ranks)
-        yield circumstances.frozen({"placement": "replicated", "trainable": trainable}), members
+    for ranks in sorted(shared):
+        yield "replicated", trainable, tuple(rank for rank in ranks if rank in known and known[rank].replicas == ranks)
     if not shared:
-        placements = {variable.placement for variable in known.values()}
-        placement = "sharded" if "sharded" in placements else "replicated" if placements == {"replicated"} else habit
-        yield circumstances.frozen({"placement": placement, "trainable": trainable}), tuple(variables)
+        said = "sharded" if "sharded" in placements else "replicated" if placements == {"replicated"} else ""
+        yield said, trainable, tuple(variables)
 
 
 def _equal_by_habit(
     held_by_rank: Mapping[int, Mapping[str, int | float | None]], names: Iterable[str], memory: Memory
 ) -> Callable[[str], str]:
-    """What the steps so far say of variables of which nobody says how they are placed."""
+    """What the steps so far say of variables of which nobody says how they are placed.
+
+    What was equal on all ranks from the start, or moved alike there for some steps, counts as replicated.
+    """
     started: dict[str, bool] = memory.state.setdefault("equal at start", {})
     alike: dict[str, tuple[object, int]] = memory.state.setdefault("moved alike", {})
     models: dict[str, bool] = {}
