@@ -12,6 +12,7 @@ from traincheck.record import Session
 ADAPTERS: Final = {
     "transformers.modeling_utils": "transformers_loading",
     "transformers.trainer": "transformers_moments",
+    "deepspeed.runtime.engine": "deepspeed_moments",
 }
 """The module that a framework's own loop (or loading) lives in, and the one here that attaches a session to it."""
 

@@ -116,6 +116,10 @@ class TrainCheckCallback(TrainerCallback, ExportableState):
 
         self._watch = prepare(options, name=NAME, listen=listen, quiet=not first)
         self._watch.start()
+        if args.deepspeed:
+            from .deepspeed_moments import attach
+
+            attach(self._watch.session)
         log_findings(self._watch)
         self._agreement = Agreement() if options.on_violation == "stop" else None
 

@@ -20,7 +20,7 @@ ROOMS = (
     *("zoo", "selection", "plan"),
     *("governor", "governed", "record"),
     *("prune", "gathering", "ray_engine", "held_out", "infer", "causes", "check"),
-    *("report", "verdicts"),
+    *("report", "verdicts", "last_words"),
     *("reaction", "options", "live", "launch", "departure", "agreement", "watching"),
     *("cli", "integrations"),
     *("launched", "bootstrap"),

@@ -96,7 +96,10 @@ class Variable:
     tied: str
     """Name of the first variable that shares its storage, or ``""``."""
     placement: str = "local"
-    """Over the ranks: ``local`` (one process or unknown), ``replicated``, ``sharded``."""
+    """Over the ranks: ``local`` (one process or unknown), ``replicated``, ``sharded``, or ``copied``: its content
+    is replicated, but each rank may hold a summand or a shard of its gradient until it is applied."""
+    replicas: tuple[int, ...] = ()
+    """The ranks, this one among them, that hold the same content. Empty: all of a replicated one, none of a shard."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from traincheck import last_words
 from traincheck.errors import UserError
 from traincheck.findings import CheckResult
 from traincheck.invariant import Invariant
@@ -77,7 +78,9 @@ def check_command(
         save_invariants(path, invariants, Provenance(created=datetime.now(timezone.utc).isoformat(), traincheck=""))
         launch = Launch(mode="check", directory=str(verdicts), invariants=str(path))
         status = run(command, launch, folder, stdout_to_stderr=stdout_to_stderr)
-        return status, merged(read_verdicts(verdicts), invariants)
+        # A rank that a collective ended said what it was about to do, and nothing else.
+        last = [last_words.judged(verdicts, invariants)] if status else []
+        return status, merged([*read_verdicts(verdicts), *last], invariants)
 
 
 @contextmanager

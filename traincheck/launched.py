@@ -49,7 +49,14 @@ def _check(launch: Launch) -> None:
     def save(process: Process, result: CheckResult, finished: bool) -> None:
         write_verdict(Path(launch.directory), process, result, finished=finished)
 
-    watch = Watch(invariants, name=LAUNCHED["check"], overhead=None, save=save, project=project())
+    watch = Watch(
+        invariants,
+        name=LAUNCHED["check"],
+        overhead=None,
+        save=save,
+        last_words=Path(launch.directory),
+        project=project(),
+    )
     watch.start()
     attach_when_imported(watch.session)
 

@@ -9,12 +9,14 @@ from dataclasses import replace
 from typing import Final
 
 from traincheck.check import Checker
-from traincheck.events import Process, Record, StepEnd
+from traincheck.events import Call, Process, Record, StepEnd
 from traincheck.exchange import Exchange
 from traincheck.findings import CheckResult, Finding
 from traincheck.invariant import Invariant
+from traincheck.last_words import LastWords
 from traincheck.plan import Interruption, Sink
 from traincheck.relations import Needs, by_name
+from traincheck.vocabulary import COLLECTIVE
 from traincheck.window import Window, WindowBuilder
 
 SAVE_EVERY_S: Final = 5.0
@@ -37,6 +39,7 @@ class LiveSink:
         *,
         tee: Sink | None = None,
         exchange: Exchange | None = None,
+        last_words: LastWords | None = None,
     ) -> None:
         self.interruption: Interruption | None = None
         """What the last steps would have raised, when they were judged only at the end of the run."""
@@ -47,6 +50,7 @@ class LiveSink:
         self._react = react
         self._save = save
         self._tee = tee
+        self._last_words = last_words
         self._next_step = 0
         self._saved_s = -SAVE_EVERY_S
         self._closed = False
@@ -60,6 +64,8 @@ class LiveSink:
             return
         if self._tee is not None:
             self._tee.add(record)
+        if self._last_words is not None:
+            self._keep(self._last_words, record)
         window = self._builder.add(record)
         if not isinstance(record, StepEnd):
             return
@@ -76,6 +82,12 @@ class LiveSink:
         self._next_step = end.step + 1
         self._builder.add(end)
         self._checker.skip()
+
+    def _keep(self, last_words: LastWords, record: Record) -> None:
+        if isinstance(record, StepEnd):
+            last_words.ended(record)
+        elif isinstance(record, Call) and record.end < 0 and record.role.startswith(COLLECTIVE):
+            last_words.begun(record)
 
     def settle(self) -> None:
         """The process group is about to end: bring together what the ranks have of the last steps."""
@@ -94,6 +106,8 @@ class LiveSink:
         except Interruption as interruption:
             self.interruption = interruption
         self._save_now(finished=True)
+        if self._last_words is not None:
+            self._last_words.close()
         if self._tee is not None:
             self._tee.close()
 

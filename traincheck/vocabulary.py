@@ -16,6 +16,8 @@ MODULE_FORWARD: Final = "module.forward"
 LOSS: Final = "loss"
 GRAD_CLIP: Final = "grad.clip"
 GRAD_UNSCALE: Final = "grad.unscale"
+GRAD_RESTART: Final = "grad.restart"
+"""What was accumulated is given up: the next gradients are not added to it."""
 SCALER_SCALE: Final = "scaler.scale"
 SCALER_STEP: Final = "scaler.step"
 SCALER_UPDATE: Final = "scaler.update"
@@ -35,13 +37,33 @@ MATMUL: Final = "matmul"
 AUTOCAST: Final = "autocast"
 SPECTRAL_NORM: Final = "spectral_norm"
 TRAINER_BEGIN: Final = "trainer.begin"
+TRAINER_PREPARE: Final = "trainer.prepare"
 TRAINER_STEP: Final = "trainer.step"
 TRAINER_SAVE: Final = "trainer.save"
 TRAINER_LOAD: Final = "trainer.load"
 TRAINER_END: Final = "trainer.end"
 """What the loop of a framework says of itself, through its adapter."""
 COLLECTIVE: Final = "collective."
-"""Prefix: ``collective.all_reduce``, ``collective.broadcast``, ..."""
+"""Prefix: ``collective.all_reduce``, ``collective.broadcast``, ...; alone it stands for all of them."""
+COLLECTIVES: Final = tuple(
+    f"{COLLECTIVE}{name}"
+    for name in (
+        "all_reduce",
+        "all_gather",
+        "all_gather_into_tensor",
+        "all_gather_single",
+        "broadcast",
+        "reduce",
+        "reduce_scatter",
+        "reduce_scatter_tensor",
+        "reduce_scatter_single",
+        "gather",
+        "scatter",
+        "all_to_all",
+        "all_to_all_single",
+        "barrier",
+    )
+)
 
 NOUN: Final[dict[str, str]] = {
     OPTIMIZER_STEP: "optimizer step",
@@ -52,6 +74,7 @@ NOUN: Final[dict[str, str]] = {
     LOSS: "loss computation",
     GRAD_CLIP: "gradient clipping",
     GRAD_UNSCALE: "unscaling of the gradients",
+    GRAD_RESTART: "restart of gradient accumulation",
     SCALER_SCALE: "scaling of the loss",
     SCALER_STEP: "step of the gradient scaler",
     SCALER_UPDATE: "update of the gradient scaler",
@@ -70,6 +93,7 @@ NOUN: Final[dict[str, str]] = {
     MATMUL: "matrix product or convolution",
     AUTOCAST: "autocast region",
     TRAINER_BEGIN: "start of the training as the framework tells it",
+    TRAINER_PREPARE: "hand-over of a model and its optimizer to a framework",
     TRAINER_STEP: "training step as the framework counts it",
     TRAINER_SAVE: "checkpoint that the framework saved",
     TRAINER_LOAD: "checkpoint that the framework loaded",
@@ -81,7 +105,7 @@ NOUN: Final[dict[str, str]] = {
 def noun(key: str) -> str:
     """How a sentence calls the role or API ``key``: ``"optimizer step"``, or ``"call of train.evaluate"``."""
     if key.startswith(COLLECTIVE):
-        return f"collective {key.removeprefix(COLLECTIVE)}"
+        return f"collective {key.removeprefix(COLLECTIVE)}".strip()
     return NOUN.get(key) or f"call of {key}"
 
 

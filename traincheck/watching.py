@@ -21,6 +21,7 @@ from traincheck.events import Process
 from traincheck.findings import CheckResult, Finding
 from traincheck.governed import Governed
 from traincheck.invariant import Invariant
+from traincheck.last_words import LastWords
 from traincheck.launch import LAUNCHED
 from traincheck.live import LiveSink
 from traincheck.options import DEFAULT_OVERHEAD, Options
@@ -110,6 +111,7 @@ class Watch:
         report: str | Path | None = None,
         notes: Sequence[str] = (),
         save: Save | None = None,
+        last_words: Path | None = None,
         project: Path | None = None,
         quiet: bool = False,
     ) -> None:
@@ -119,6 +121,7 @@ class Watch:
         self._report = None if report is None else Path(report)
         self._notes = tuple(notes)
         self._save = save
+        self._last_words = last_words
         self._sink: LiveSink | None = None
         self._running = False
         self._session = Session(Plan(needs=Checker(invariants).plan_needs), self._open_sink, project=project, name=name)
@@ -186,7 +189,8 @@ class Watch:
             if self._save is not None:
                 self._save(process, self._noted(result), finished)
 
-        self._sink = LiveSink(process, self._invariants, self._reaction, save)
+        last_words = None if self._last_words is None else LastWords(self._last_words, process)
+        self._sink = LiveSink(process, self._invariants, self._reaction, save, last_words=last_words)
         return self._sink
 
     def _noted(self, result: CheckResult) -> CheckResult:

@@ -40,7 +40,9 @@ class Window:
         self.memo: dict[Hashable, Any] = {}
         """What relations worked out about this window and share: contexts of variables, for example."""
         ordered = sorted(records, key=lambda record: record.seq)
-        self.calls: tuple[Call, ...] = tuple(record for record in ordered if isinstance(record, Call))
+        # A call that was announced before it ran comes again once it has ended: that one counts.
+        calls = {record.seq: record for record in ordered if isinstance(record, Call)}
+        self.calls: tuple[Call, ...] = tuple(calls.values())
         self.snapshots: tuple[Snapshot, ...] = tuple(record for record in ordered if isinstance(record, Snapshot))
 
     @cached_property

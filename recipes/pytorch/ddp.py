@@ -6,6 +6,7 @@ Starts its own two processes, or runs under ``torchrun --nproc-per-node 2 recipe
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -52,11 +53,14 @@ def train(args: argparse.Namespace) -> None:
     for epoch in range(args.epochs):
         sampler.set_epoch(epoch)
         model.train()
-        for images, target in loader:
-            optimizer.zero_grad()
-            loss = F.cross_entropy(model(images), target)
-            loss.backward()
-            optimizer.step()
+        for number, (images, target) in enumerate(loader, start=1):
+            last = number % args.accumulation == 0 or number == len(loader)
+            with contextlib.nullcontext() if last else model.no_sync():
+                loss = F.cross_entropy(model(images), target)
+                (loss / args.accumulation).backward()
+            if last:
+                optimizer.step()
+                optimizer.zero_grad()
         scheduler.step()
         if rank == 0:
             print(f"epoch {epoch} loss {loss.item():.4f} accuracy {evaluate(model.module, *testing):.3f}")
@@ -77,6 +81,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=32, help="per process")
     parser.add_argument("--lr", type=float, default=0.05)
+    parser.add_argument("--accumulation", type=int, default=1, help="micro-batches for each step")
     parser.add_argument("--output", type=Path, default=Path(tempfile.gettempdir()), help="where the checkpoint goes")
     run(train, parser.parse_args())
 

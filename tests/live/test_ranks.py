@@ -5,15 +5,25 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
+
 from traincheck.invariant import Evidence, Invariant
 from traincheck.launch import check_command
 from traincheck.precondition import ALWAYS
 
-TORCHRUN = [str(Path(sys.executable).with_name("torchrun")), "--standalone", "--nproc-per-node", "2"]
+
+def torchrun(processes: int) -> list[str]:
+    return [str(Path(sys.executable).with_name("torchrun")), "--standalone", "--nproc-per-node", str(processes)]
+
 
 EVIDENCE = Evidence(examples=10, steps=10, runs=1, programs=1, confidence=0.99)
 EQUAL_ON_RANKS = Invariant(
     "Consistent", {"kind": "param", "across": "ranks"}, ALWAYS, "Parameters are equal on all ranks.", EVIDENCE
+)
+
+SIZES = {"call": "collective.", "argument": "numel", "how": "same on ranks", "other": ""}
+SIZES_EQUAL = Invariant(
+    "APIArg", SIZES, ALWAYS, "Sizes are equal on all ranks.", EVIDENCE, domain={"calls_equal_often": (True, False)}
 )
 
 PROGRAM = """
@@ -41,10 +51,58 @@ if trouble != "dies":
 """
 
 
+MESH_PROGRAM = """
+import sys, time
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import Shard
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, SequenceParallel, parallelize_module
+
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("data", "tensor"))
+torch.manual_seed(0)
+net = nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8))
+plan = {"0": SequenceParallel(), "1": ColwiseParallel(input_layouts=Shard(1)), "3": RowwiseParallel()}
+parallelize_module(net, mesh["tensor"], plan)
+fully_shard(net, mesh=mesh["data"])
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+generator = torch.Generator().manual_seed(rank // 2)
+for step in range(5):
+    optimizer.zero_grad()
+    net(torch.randn(4, 6, 8, generator=generator)).square().mean().backward()
+    optimizer.step()
+    if sys.argv[1] == "diverges" and step == 2 and rank == 3:
+        net[0].weight.to_local().data.mul_(1.5)
+dist.barrier()
+time.sleep(0.2)
+dist.destroy_process_group()
+"""
+
+EXCHANGE_PROGRAM = """
+import torch
+import torch.distributed as dist
+
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+net = torch.nn.Linear(4, 2)
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+for step in range(6):
+    optimizer.zero_grad()
+    net(torch.ones(2, 4)).sum().backward()
+    sent = torch.ones(8 if step < 3 or rank == 0 else 1000)
+    dist.all_to_all_single(torch.empty_like(sent), sent)
+    optimizer.step()
+"""
+
+
 def run(tmp_path: Path, trouble: str) -> tuple[int, list[tuple[int, int, int]], list[str]]:
     """Status of the program, step, number of steps and rank of each finding, and the notes."""
     (tmp_path / "train.py").write_text(PROGRAM)
-    status, result = check_command([*TORCHRUN, str(tmp_path / "train.py"), trouble], [EQUAL_ON_RANKS])
+    status, result = check_command([*torchrun(2), str(tmp_path / "train.py"), trouble], [EQUAL_ON_RANKS])
     assert result.exercised == 1
     return status, [(finding.step, finding.steps, finding.rank) for finding in result.findings], list(result.notes)
 
@@ -63,3 +121,38 @@ def test_a_rank_that_dies_blocks_nobody_and_is_said(tmp_path: Path) -> None:
     assert [] == findings
     assert any("rank 1) ended without a word" in note for note in notes)
     assert any("could not be compared" in note for note in notes)
+
+
+def test_among_three_ranks_the_odd_one_out_is_named(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(PROGRAM)
+
+    _, result = check_command([*torchrun(3), str(tmp_path / "train.py"), "diverges"], [EQUAL_ON_RANKS])
+
+    (finding,) = result.findings
+    assert 3 == finding.step
+    assert "Linear.weight on rank 1 differs from the 2 other ranks" in finding.message
+
+
+@pytest.mark.slow
+def test_on_a_mesh_only_the_ranks_with_the_same_shard_are_compared(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(MESH_PROGRAM)
+    command = [*torchrun(4), str(tmp_path / "train.py")]
+
+    _, clean = check_command([*command, "stays"], [EQUAL_ON_RANKS])
+    _, broken = check_command([*command, "diverges"], [EQUAL_ON_RANKS])
+
+    assert ((), 1) == (clean.findings, len(clean.held))
+    (finding,) = broken.findings
+    assert 3 == finding.step
+    assert "Sequential.0.weight differs between ranks 2, 3" in finding.message
+
+
+def test_what_ranks_were_about_to_send_is_compared_when_it_ends_them(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(EXCHANGE_PROGRAM)
+
+    status, result = check_command([*torchrun(2), str(tmp_path / "train.py")], [SIZES_EQUAL])
+
+    assert status != 0
+    (finding,) = result.findings
+    assert 3 == finding.step
+    assert "8 on rank 0, 1000 on rank 1" in finding.message

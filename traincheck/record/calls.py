@@ -111,6 +111,11 @@ class Calls:
             call.recorded = False
             self._emit(call.record(next(self._numbers), error))
 
+    def announce(self, call: OpenCall | None) -> None:
+        """Give out a call that has begun and may never end: what it was about to do is known then."""
+        if call is not None and call.recorded:
+            self._emit(call.record(-1))
+
     def emit_open(self) -> None:
         """Give out every call that is still open, once."""
         for stack in self._stacks:

@@ -13,26 +13,18 @@ from traincheck.record.arguments import dtype_name
 from traincheck.record.calls import OpenCall
 from traincheck.record.fingerprints import fingerprints, first_tensor
 from traincheck.record.patching import Hook
+from traincheck.record.placement import group_ranks
 from traincheck.values import Value
-from traincheck.vocabulary import COLLECTIVE
+from traincheck.vocabulary import COLLECTIVE, COLLECTIVES
 
 if TYPE_CHECKING:
     from traincheck.record.session import Session
 
-_NAMES = (
-    "all_reduce",
-    "all_gather",
-    "all_gather_into_tensor",
-    "broadcast",
-    "reduce",
-    "reduce_scatter",
-    "reduce_scatter_tensor",
-    "all_to_all",
-    "all_to_all_single",
-    "barrier",
-)
 _EQUAL_AFTERWARDS = ("all_reduce", "broadcast")
 """Their tensor has the same content on every rank afterwards."""
+_OF_LISTS = ("all_to_all",)
+_SPLITS = ("input_split_sizes", "output_split_sizes")
+"""What may send another number of elements to each rank."""
 
 
 class CollectiveHooks:
@@ -49,12 +41,20 @@ class CollectiveHooks:
         if inside[COLLECTIVE] > 1:
             return None
         given = self._signature.bind(*args, **kwargs).arguments
+        group = given.get("group") or torch.distributed.group.WORLD
+        if torch.distributed.get_rank(group) < 0:
+            return None  # another group's collective, which does nothing here
         tensor = first_tensor(list(given.values()))
-        described: dict[str, Value] = {"op": _operation(given.get("op")), "group_size": _size(given.get("group"))}
+        described: dict[str, Value] = {"op": _operation(given.get("op")), "group": group_ranks(group)}
         if tensor is not None:
             described |= {"numel": tensor.numel(), "dtype": dtype_name(tensor.dtype)}
             described["shape"] = tuple(int(length) for length in tensor.shape)
-        return self._session.open(f"{COLLECTIVE}{self._name}", f"torch.distributed.{self._name}", "", described)
+        described["uneven"] = self._name in _OF_LISTS or any(given.get(split) is not None for split in _SPLITS)
+        if self._session.calls.thread.modules or self._session.steps.optimizer_exists:
+            self._session.activity()
+        call = self._session.open(f"{COLLECTIVE}{self._name}", f"torch.distributed.{self._name}", "", described)
+        self._session.calls.announce(call)
+        return call
 
     def ends(
         self, call: OpenCall | None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, error: Any
@@ -76,11 +76,12 @@ def install(session: Session) -> list[Callable[[], None]]:
         return []
     from torch.distributed import distributed_c10d
 
-    for name in _NAMES:
+    for role in COLLECTIVES:
+        name = role.removeprefix(COLLECTIVE)
         original = getattr(distributed_c10d, name, None)
-        if original is not None and session.wants(f"{COLLECTIVE}{name}"):
+        if original is not None and session.wants(role):
             hooks = CollectiveHooks(session, name, original)
-            hook = Hook(f"{COLLECTIVE}{name}", hooks.begins, hooks.ends, passive=True)
+            hook = Hook(role, hooks.begins, hooks.ends, passive=True)
             session.patches.wrap_alike((distributed_c10d, torch.distributed), name, hook)
     return []
 
@@ -88,7 +89,3 @@ def install(session: Session) -> list[Callable[[], None]]:
 def _operation(operation: Any) -> str | None:
     """The reduction: ``RedOpType.AVG`` and ``ReduceOp.AVG`` alike are ``AVG``; without one it is a sum."""
     return None if operation is None else str(getattr(operation, "op", operation)).rsplit(".", 1)[-1]
-
-
-def _size(group: Any) -> int:
-    return torch.distributed.get_world_size(group)

@@ -15,6 +15,7 @@ from traincheck.record.fingerprints import batch_fingerprint, first_tensor, numb
 from traincheck.record.labels import end_labels
 from traincheck.record.loss_weights import TargetWeight, target_weight
 from traincheck.record.models import Tree, innermost
+from traincheck.record.named import DATA_PARALLEL, layers_of
 from traincheck.record.patching import Hook
 from traincheck.values import Value
 from traincheck.vocabulary import AFTER, BACKWARD, BEFORE, FORWARD, MODE_EVAL, MODE_TRAIN, MODULE_FORWARD
@@ -79,6 +80,8 @@ class ForwardHooks:
         wrapper = type(module).__name__ if inner is not module else models.wrapper(inner)
         if wrapper:
             described["wrapper"] = wrapper
+        if any(type(around).__name__ == DATA_PARALLEL for around in models.wrappers(inner)):
+            described["through_wrapper"] = any(type(called).__name__ == DATA_PARALLEL for called in layers_of(module))
         if wrapper == "AveragedModel" and session.step:
             described["averaged_steps"] = _averaged_steps(module)
         call = session.open(FORWARD, f"{qualified(type(inner))}.forward", path, described)

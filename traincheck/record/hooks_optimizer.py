@@ -24,7 +24,7 @@ from traincheck.record.freezing import asked_to_freeze
 from traincheck.record.models import Owned, innermost
 from traincheck.record.patching import Arguments, Hook, capturing
 from traincheck.values import Value
-from traincheck.vocabulary import AFTER, BEFORE, GRAD_CLIP, OPTIMIZER_STEP, ZERO_GRAD
+from traincheck.vocabulary import AFTER, BEFORE, GRAD_CLIP, OPTIMIZER_STEP, TRAINER_PREPARE, ZERO_GRAD
 
 if TYPE_CHECKING:
     from traincheck.record.session import Session
@@ -45,16 +45,22 @@ class StepHooks:
         self._stepped: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 
     def before(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._sees():
+        if self._sees(optimizer):
             self._session.boundary.run(OPTIMIZER_STEP, self._begins, optimizer, args, kwargs)
 
     def after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._sees():
+        if self._sees(optimizer):
             self._session.boundary.run(OPTIMIZER_STEP, self._ends, optimizer)
 
-    def _sees(self) -> bool:
+    def _sees(self, optimizer: Optimizer) -> bool:
         captured = self._captured is not None and self._captured()
-        return self._session.gate.awake and not torch.compiler.is_compiling() and not captured
+        awake = self._session.gate.awake and not torch.compiler.is_compiling() and not captured
+        return awake and not self._framework_s(optimizer)
+
+    def _framework_s(self, optimizer: Optimizer) -> bool:
+        """Whether a framework takes the steps of this optimizer and tells them itself, or is just being set up."""
+        models, inside = self._session.models, self._session.calls.thread.inside
+        return bool(inside.get(TRAINER_PREPARE)) or models.stands_in(optimizer)
 
     def _begins(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         session, running = self._session, self._session.calls.thread.optimizers

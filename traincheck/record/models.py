@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 import torch
@@ -36,6 +36,8 @@ class Models:
     def __init__(self) -> None:
         self._roots = Labels()
         self._optimizers = Labels()
+        self._stands_for: weakref.WeakKeyDictionary[Optimizer, list[list[Tensor]]] = weakref.WeakKeyDictionary()
+        """What optimizers update that were given shards or copies of it."""
         self._parents: weakref.WeakKeyDictionary[Module, weakref.ref[Module]] = weakref.WeakKeyDictionary()
         self._live: weakref.WeakKeyDictionary[Module, None] = weakref.WeakKeyDictionary()  # in order of appearance
         self._walked: dict[int, weakref.ref[Module]] = {}
@@ -90,6 +92,21 @@ class Models:
             self.stale = True
         return self._optimizers.label(optimizer, type(optimizer).__name__)
 
+    def stand_for(self, optimizer: Optimizer, groups: Sequence[Sequence[Tensor]]) -> None:
+        """Say that ``optimizer`` updates these parameters, whatever tensors its groups hold."""
+        self._stands_for[optimizer] = [list(group) for group in groups]
+        self.add_optimizer(optimizer)
+        self.stale = True
+
+    def stands_in(self, optimizer: Optimizer) -> bool:
+        """Whether a framework takes the steps of this optimizer."""
+        return optimizer in self._stands_for
+
+    def groups(self, optimizer: Optimizer) -> list[list[Tensor]]:
+        """The parameters that an optimizer updates, by group."""
+        known = self._stands_for.get(optimizer)
+        return [group["params"] for group in optimizer.param_groups] if known is None else known
+
     def optimizers(self) -> list[tuple[Optimizer, str]]:
         """The optimizers, with their labels."""
         return self._optimizers.items()
@@ -105,9 +122,16 @@ class Models:
 
     def wrapper(self, module: Module) -> str:
         """Class of the outermost wrapper around the model ``module``, or ``""``."""
-        found, parent = "", self._parent(module)
+        around = self.wrappers(module)
+        return type(around[-1]).__name__ if around else ""
+
+    def wrappers(self, module: Module) -> list[Module]:
+        """The wrappers around the model ``module``, from the inside out."""
+        found: list[Module] = []
+        parent = self._parent(module)
         while parent is not None and wrapped(parent) is not None:
-            found, parent = type(parent).__name__, self._parent(parent)
+            found.append(parent)
+            parent = self._parent(parent)
         return found
 
     def path(self, module: Module) -> str:
@@ -170,7 +194,7 @@ class Models:
     def held_by(self, optimizer: Optimizer) -> list[Owned]:
         """The parameters of an optimizer, by name."""
         label = self.add_optimizer(optimizer)
-        ids = [id(tensor) for group in optimizer.param_groups for tensor in group["params"]]
+        ids = [id(tensor) for group in self.groups(optimizer) for tensor in group]
         known = self._held.get(label)
         if known is None or known[0] != ids:
             known = self._held[label] = (ids, self._named(optimizer, label))
@@ -179,11 +203,18 @@ class Models:
 
     def _named(self, optimizer: Optimizer, label: str) -> list[Owned]:
         found = []
-        for number, group in enumerate(optimizer.param_groups):
-            for place, tensor in enumerate(group["params"]):
+        for number, group in enumerate(self.groups(optimizer)):
+            for place, tensor in enumerate(group):
                 name = self._names.get(id(tensor)) or self._orphan(tensor, f"{label}.group{number}.{place}")
                 found.append(Owned(name, tensor, None))
         return list({owned.name: owned for owned in found}.values())
+
+    def trained_by(self, optimizer: Optimizer) -> list[Owned]:
+        """All parameters of the models that an optimizer trains, and its own."""
+        held = self.held_by(optimizer)
+        ids = {id(owned.tensor) for owned in held}
+        trees = (tree.params for tree in self.trees if any(id(owned.tensor) in ids for owned in tree.params))
+        return self.group(("trained", id(held)), lambda: itertools.chain(*trees, held))
 
     def _orphan(self, tensor: Tensor, name: str) -> str:
         """How a parameter is called that no model has: by the name that it had in one."""
@@ -238,9 +269,7 @@ class Models:
                     registered += items
                     registered += map(id, items.values())
         held = [
-            [id(tensor) for tensor in group["params"]]
-            for optimizer, _ in self.optimizers()
-            for group in optimizer.param_groups
+            [id(tensor) for tensor in group] for optimizer, _ in self.optimizers() for group in self.groups(optimizer)
         ]
         return roots, registered, held
 
@@ -285,7 +314,7 @@ class Models:
                 self._visit(child, path if child is inner else f"{path}.{name}", tree)
 
     def _orphans(self) -> set[int]:
-        held = (group["params"] for optimizer, _ in self.optimizers() for group in optimizer.param_groups)
+        held = (group for optimizer, _ in self.optimizers() for group in self.groups(optimizer))
         return {id(tensor) for tensor in itertools.chain.from_iterable(held)} - self._names.keys()
 
     def _adopt(self, orphans: set[int]) -> None:

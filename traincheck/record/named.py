@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +12,9 @@ from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
 
+DATA_PARALLEL = "DistributedDataParallel"
 _WRAPPERS = {
-    "DistributedDataParallel": "module",
+    DATA_PARALLEL: "module",
     "DataParallel": "module",
     "FullyShardedDataParallel": "_fsdp_wrapped_module",
     "OptimizedModule": "_orig_mod",
@@ -32,6 +34,14 @@ def innermost(module: Module) -> Module:
     """``module`` without the wrappers around it."""
     inner = wrapped(module)
     return module if inner is None else innermost(inner)
+
+
+def layers_of(module: Module) -> Iterator[Module]:
+    """``module``, if it is a wrapper what it holds, and so on to the model."""
+    inner: Module | None = module
+    while inner is not None:
+        yield inner
+        inner = wrapped(inner)
 
 
 def innermost_optimizer(optimizer: Optimizer) -> Optimizer:

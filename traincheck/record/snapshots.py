@@ -115,7 +115,21 @@ class Snapshots:
 
     def _take(self, call: OpenCall, point: str, kind: str, owned: Callable[[], list[Owned]]) -> None:
         _, names, tensors = self._models.listed(owned())
-        self._put(call, point, kind, names, fingerprints(tensors))
+        # ZeRO-3 leaves a parameter empty where it is not at work, with the shard of this rank beside it.
+        self._put(call, point, kind, names, fingerprints([getattr(tensor, "ds_tensor", tensor) for tensor in tensors]))
+
+    def given(
+        self,
+        call: OpenCall,
+        point: str,
+        kind: str,
+        names: Sequence[str],
+        hashes: Sequence[int | None],
+        values: Sequence[float | None],
+    ) -> None:
+        """Content that was looked at elsewhere."""
+        if names and self.wanted(call, point, kind):
+            self._put(call, point, kind, names, hashes, values)
 
     def _put(
         self,

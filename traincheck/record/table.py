@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch.optim import Optimizer
 from traincheck.events import Variable
 from traincheck.record.fingerprints import unseen
 from traincheck.record.models import Models, Owned, class_name
+from traincheck.record.placement import Place, place_of, placements, world_size
 from traincheck.vocabulary import BUFFER, PARAM
 
 Description = tuple[Any, ...]
@@ -41,7 +41,7 @@ class Table:
     def _look(self) -> tuple[Any, ...] | None:
         """Everything that descriptions are made of, read fast; ``None`` where a tensor is not a plain one."""
         models = self._models
-        seen: list[Any] = [models.generation, _world_size()]
+        seen: list[Any] = [models.generation, world_size()]
         for owned in models.variables():
             if not _is_plain(owned.tensor):
                 return None
@@ -53,21 +53,21 @@ class Table:
         first: dict[tuple[Any, ...], str] = {}
         rows: list[Description] = []
         for tree in self._models.trees:
-            replicated = self._models.wrapper(tree.root) == "DistributedDataParallel" and _world_size() > 1
-            rows += [_row(owned, PARAM, holders, first, replicated) for owned in tree.params]
-            rows += [_row(owned, BUFFER, holders, first, False) for owned in tree.buffers]
+            said = placements(self._models.wrappers(tree.root), tree.root)
+            rows += [_row(owned, PARAM, holders, first, said.get(id(owned.tensor))) for owned in tree.params]
+            rows += [_row(owned, BUFFER, holders, first, None) for owned in tree.buffers]
         known = {row[0] for row in rows}
         for owned in self._models.params():
             if owned.module is None and owned.name not in known:
-                rows.append(_row(owned, PARAM, holders, first, False))
+                rows.append(_row(owned, PARAM, holders, first, None))
         return rows
 
     def _holders(self) -> dict[int, tuple[str, str]]:
         """For each parameter the optimizer that holds it, and the group."""
         holders: dict[int, tuple[str, str]] = {}
         for optimizer, label in self._models.optimizers():
-            for number, group in enumerate(optimizer.param_groups):
-                for tensor in group["params"]:
+            for number, group in enumerate(self._models.groups(optimizer)):
+                for tensor in group:
                     holders.setdefault(id(tensor), (label, f"{label}.group{number}"))
         return holders
 
@@ -77,7 +77,7 @@ def _row(
     kind: str,
     holders: dict[int, tuple[str, str]],
     first: dict[tuple[Any, ...], str],
-    replicated: bool,
+    said: Place | None,
 ) -> Description:
     tensor, module = owned.tensor, owned.module
     owner = None if module is None else module()
@@ -86,7 +86,7 @@ def _row(
     return (
         owned.name,
         kind,
-        () if torch.nn.parameter.is_lazy(tensor) else tuple(tensor.shape),
+        () if torch.nn.parameter.is_lazy(tensor) else tuple(getattr(tensor, "ds_shape", tensor.shape)),
         str(tensor.dtype).removeprefix("torch."),
         tensor.requires_grad,
         optimizer,
@@ -95,7 +95,7 @@ def _row(
         "" if owner is None else class_name(owner),
         False if owner is None else owner.training,
         "" if same == owned.name else same,
-        _placement(tensor, replicated),
+        *(place_of(tensor) if said is None else place_of(tensor, said)),
     )
 
 
@@ -119,24 +119,6 @@ def _storage(tensor: Tensor) -> tuple[Any, ...]:
     if _is_plain(tensor) and tensor.device.type != "meta" and tensor.numel():
         return (tensor.data_ptr(), tensor.device, tuple(tensor.shape), tensor.stride())
     return (id(tensor),)
-
-
-def _placement(tensor: Tensor, replicated: bool) -> str:
-    distributed = sys.modules.get("torch.distributed.tensor")
-    if distributed is not None and isinstance(tensor, distributed.DTensor):
-        return "sharded" if any(place.is_shard() for place in tensor.placements) else "replicated"
-    if getattr(tensor, "_is_flat_param", False) or type(tensor).__name__ == "FlatParameter":
-        return "sharded"
-    parallel = getattr(tensor, "tensor_model_parallel", None)
-    if parallel or getattr(tensor, "allreduce", True) is False:
-        return "sharded"
-    return "replicated" if replicated or parallel is False else "local"
-
-
-def _world_size() -> int:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_world_size()
-    return 1
 
 
 def learning_rates(optimizer: Optimizer, label: str) -> tuple[list[str], list[float]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
@@ -14,6 +14,7 @@ from traincheck.vocabulary import (
     ATTENTION,
     BACKWARD,
     COLLECTIVE,
+    COLLECTIVES,
     DATA_NEXT,
     DROPOUT,
     FORWARD,
@@ -31,6 +32,7 @@ How = Literal["true", "false", "steady", "equal", "distinct", "same in step", "s
 
 TABLE: Final[tuple[tuple[str, str, tuple[How, ...], str], ...]] = (
     (FORWARD, "training", ("steady",), ""),
+    (FORWARD, "through_wrapper", ("true",), ""),
     (FORWARD, "size", ("same on ranks",), ""),
     (FORWARD, "eos_dropped", ("false",), ""),
     (FORWARD, "inputs", ("distinct", "distinct on ranks"), ""),
@@ -54,7 +56,8 @@ TABLE: Final[tuple[tuple[str, str, tuple[How, ...], str], ...]] = (
 )
 """``(role, argument, hows, other argument)``. What a program may choose freely is only ever *steady*, if that."""
 
-COLLECTIVE_ARGUMENTS: Final = ("numel", "op", "dtype")
+COLLECTIVE_ARGUMENTS: Final = ("name", "numel", "op", "dtype")
+"""What must agree in the n-th collective of a group: which it is, of how much, and what it does."""
 
 MAX_SUBJECTS: Final = 4096
 """How many distinct objects a steady or distinct argument is remembered for."""
@@ -83,15 +86,16 @@ class APIArg:
                 for how in hows:
                     if window.process.world_size > 1 or not how.endswith("ranks"):
                         yield Argument(call, argument, how, other)
-        for key in window.keys:
-            if key.startswith(COLLECTIVE):
-                for argument in COLLECTIVE_ARGUMENTS:
-                    yield Argument(key, argument, "same on ranks")
+        if any(key.startswith(COLLECTIVE) for key in window.keys):
+            for argument in COLLECTIVE_ARGUMENTS:
+                yield Argument(COLLECTIVE, argument, "same on ranks")
 
     def needs(self, subject: Argument) -> Needs:
+        if subject.argument == "through_wrapper":
+            return Needs(frozenset({FORWARD, BACKWARD, OPTIMIZER_STEP, *COLLECTIVES}))
         if subject.how == "same in step":
             return Needs(frozenset({subject.call, FORWARD, OPTIMIZER_STEP}))
-        return Needs(frozenset({subject.call}))
+        return Needs(frozenset(COLLECTIVES) if subject.call == COLLECTIVE else frozenset({subject.call}))
 
     def examples(self, subject: Argument, window: Window, memory: Memory) -> Iterable[Example]:
         if subject.how.endswith("ranks"):
@@ -100,12 +104,14 @@ class APIArg:
             return _over_time(subject, window, memory)
         if subject.how == "same in step":
             return target_weights.examples(window)
-        return _here(subject, window)
+        return _through_wrapper(window) if subject.argument == "through_wrapper" else _here(subject, window)
 
     def describe(self, subject: Argument) -> str:
         argument, call = WORDS.get(subject.argument, subject.argument.replace("_", " ")), one(subject.call)
         if subject.argument in SENTENCES:
             return SENTENCES[subject.argument]
+        if subject.call == COLLECTIVE:
+            return f"the n-th collective of a group of ranks has the same {argument} on all of them"
         what = {
             "true": "is true",
             "false": "is false",
@@ -120,6 +126,7 @@ class APIArg:
 
 
 SENTENCES: Final = {
+    "through_wrapper": "a model is trained through its data-parallel wrapper",
     "first hash": "the first batch of a pass over the data differs from the first batch of the pass before",
     "aligned": "spectral normalisation divides by an iterated estimate of the norm, not by that of random vectors",
     "freezing_ignored": "a model that is configured to have frozen parts has some when training begins",
@@ -202,6 +209,28 @@ def _told(argument: str, call: Call) -> tuple[dict[str, Value], str, str]:
     )
 
 
+def _through_wrapper(window: Window) -> Iterator[Example]:
+    """The forward that arms a data-parallel wrapper: the last one of a model before the backward of its own step."""
+    for step in circumstances.optimizer_steps(window):
+        backward = _last_before(window.named(BACKWARD), step)
+        held = {name.partition(".")[0] for name, one in window.variables.items() if one.optimizer == step.subject}
+        for model in sorted(held) if backward is not None else ():
+            forwards = [call for call in window.named(FORWARD) if call.subject == model and call.context.grad_enabled]
+            call = _last_before(forwards, backward or step)
+            if call is None or not isinstance(call.args.get("through_wrapper"), bool):
+                continue
+            between = (one for one in window.calls if one.role.startswith(COLLECTIVE) and call.seq < one.seq < step.seq)
+            context = _context(window, call) | {"reduced_by_hand": any(between)}
+            wrapper = call.args.get("wrapper")
+            seen = f"{model} was called itself, past its {wrapper}, so no rank told the others its gradients"
+            held_here = call.args["through_wrapper"] is True
+            yield _example(held_here, context, call, f"a forward pass through {wrapper}", seen)
+
+
+def _last_before(calls: list[Call], later: Call) -> Call | None:
+    return next((call for call in reversed(calls) if call.seq < later.seq), None)
+
+
 def _over_time(subject: Argument, window: Window, memory: Memory) -> Iterator[Example]:
     last: dict[tuple[Value, ...], Value] = memory.state
     for call in window.named(subject.call):
@@ -231,31 +260,55 @@ def _value(call: Call, argument: str) -> Value:
 
 
 def _across_ranks(subject: Argument, window: Window) -> Iterator[Example]:
-    """The n-th call on one rank is compared with the n-th on the others; a call that a rank lacks counts as unequal."""
+    """The n-th call on one rank is compared with the n-th on the others; a call that a rank lacks counts as unequal.
+
+    A rank that ended within the step is compared as far as it came.
+    """
     if len(window.peers) < 2:
         return
-    by_rank = {peer.process.rank: _values(subject, peer) for peer in window.peers}
+    ended = {peer.process.rank for peer in window.peers if peer.final}
+    for by_rank in circumstances.calls_by_group(window, subject.call).values():
+        yield from _in_group(subject, {rank: _values(subject, calls) for rank, calls in by_rank.items()}, ended)
+
+
+def _in_group(subject: Argument, by_rank: Mapping[int, list[Value]], ended: set[int]) -> Iterator[Example]:
     wants_same = subject.how == "same on ranks"
-    longest = max(map(len, by_rank.values()))
-    context = circumstances.frozen({"calls_equal_often": len({len(values) for values in by_rank.values()}) == 1})
-    if not longest:
-        return
-    for position in range(longest):
-        values = {rank: held[position] for rank, held in by_rank.items() if position < len(held)}
+    whole = [len(values) for rank, values in by_rank.items() if rank not in ended]
+    context = circumstances.frozen({"calls_equal_often": len(set(whole)) < 2})
+    compared = 0
+    for position in range(max(map(len, by_rank.values()))):
+        values = {
+            rank: held[position] if position < len(held) else MISSING
+            for rank, held in by_rank.items()
+            if position < len(held) or rank not in ended
+        }
+        if len(values) < 2 or None in values.values() or (not wants_same and MISSING in values.values()):
+            continue
         distinct = len({str(value) for value in values.values()})
-        complete = len(values) == len(by_rank)
-        held = complete and distinct == 1 if wants_same else distinct == len(values)
-        if not held:
-            seen = ", ".join(f"{value} on rank {rank}" for rank, value in values.items())
-            names = tuple(f"rank {rank}" for rank in by_rank)
-            expected = f"{subject.argument} {'equal' if wants_same else 'different'} on all ranks"
-            yield Example(False, context, names, expected, f"call {position + 1}: {seen}", subject.call)
-            return
-    yield Example(True, context, count=longest)
+        if distinct == 1 if wants_same else distinct == len(values):
+            compared += 1
+            continue
+        names = tuple(f"rank {rank}" for rank in values)
+        what = WORDS.get(subject.argument, subject.argument)
+        expected = f"{what} {'equal' if wants_same else 'different'} on ranks {', '.join(map(str, values))}"
+        seen = f"call {position + 1}: {circumstances.told_by_rank(values)}"
+        yield Example(False, context, names, expected, seen, subject.call)
+        return
+    if compared:
+        yield Example(True, context, count=compared)
 
 
-def _values(subject: Argument, window: Window) -> list[Value]:
-    calls = (call for call in window.named(subject.call) if circumstances.of_whole_group(window, call))
+MISSING: Final = "none"
+"""In place of the argument of a call that a rank did not make."""
+
+
+def _values(subject: Argument, calls: list[Call]) -> list[Value]:
+    """The argument of each call; where it cannot be compared, ``None``."""
+    if subject.call == COLLECTIVE and subject.argument == "name":
+        return [call.role.removeprefix(COLLECTIVE) for call in calls]
+    if subject.call == COLLECTIVE:
+        uneven = subject.argument == "numel"
+        return [None if uneven and call.args.get("uneven") else call.args.get(subject.argument) for call in calls]
     values = (_value(call, subject.argument) for call in calls)
     return [value for value in values if value is not None]
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
 from traincheck.events import Call
 from traincheck.relations import circumstances
 from traincheck.relations.contract import Example, Memory, Needs
-from traincheck.values import Value, same
+from traincheck.values import Fields, Value, same
 from traincheck.vocabulary import (
     AUTOCAST,
     BACKWARD,
@@ -28,6 +28,7 @@ from traincheck.vocabulary import (
     TRAINER_BEGIN,
     TRAINER_END,
     TRAINER_LOAD,
+    TRAINER_PREPARE,
     TRAINER_SAVE,
     TRAINER_STEP,
     one,
@@ -72,6 +73,8 @@ TABLE: Final[tuple[tuple[str, str, Form, str], ...]] = (
     (CHECKPOINT_LOAD, "aliased", "zero", ""),
     (OPTIMIZER_LOAD, "shared_storage", "zero", ""),
     (TRAINER_BEGIN, "frozen_adapters", "zero", ""),
+    (TRAINER_PREPARE, "foreign", "zero", ""),
+    (TRAINER_PREPARE, "changed", "zero", ""),
     (TRAINER_STEP, "micro_steps", "equals", "planned_micro_steps"),
     (TRAINER_STEP, "lr", "not zero", ""),
     (TRAINER_SAVE, "missing", "zero", ""),
@@ -209,6 +212,8 @@ WORDS: Final = {
     (MODULE_FORWARD, "requires_grad"): "gradient tracking of the output",
     (BACKWARD, "loss"): "loss",
     (TRAINER_BEGIN, "frozen_adapters"): "number of frozen tensors in the active adapters",
+    (TRAINER_PREPARE, "foreign"): "number of the optimizer's parameters that the model does not have",
+    (TRAINER_PREPARE, "changed"): "number of the layers' own attributes that are changed",
     (TRAINER_STEP, "micro_steps"): "number of backward passes",
     (TRAINER_STEP, "lr"): "learning rate",
     (TRAINER_SAVE, "missing"): "number of the model's tensors missing on disk",
@@ -294,26 +299,24 @@ def _last_batch(call: Call) -> Value:
 def _across_ranks(subject: Output, window: Window) -> Iterator[Example]:
     if len(window.peers) < 2:
         return
-    by_rank = {peer.process.rank: _outputs(subject, peer) for peer in window.peers}
-    context = circumstances.frozen({"distributed": True})
+    context = circumstances.frozen({"same_parameters": circumstances.same_parameters(window)})
+    for calls in circumstances.calls_by_group(window, subject.call).values():
+        by_rank = {rank: _outputs(subject, made) for rank, made in calls.items()}
+        yield from _in_group(subject, by_rank, context)
+
+
+def _in_group(subject: Output, by_rank: Mapping[int, list[Value]], context: Fields) -> Iterator[Example]:
     for position, values in enumerate(zip(*by_rank.values(), strict=False)):
         if len({str(value) for value in values}) > 1:
-            seen = ", ".join(f"{value} on rank {rank}" for rank, value in zip(by_rank, values, strict=True))
-            expected = f"{subject.output} equal on all ranks"
-            yield Example(
-                False,
-                context,
-                tuple(f"rank {rank}" for rank in by_rank),
-                expected,
-                f"call {position + 1}: {seen}",
-                subject.call,
-            )
+            ranks = ", ".join(map(str, by_rank))
+            seen = f"call {position + 1}: {circumstances.told_by_rank(dict(zip(by_rank, values, strict=True)))}"
+            names = tuple(f"rank {rank}" for rank in by_rank)
+            yield Example(False, context, names, f"{subject.output} equal on ranks {ranks}", seen, subject.call)
             return
-    if any(by_rank.values()):
+    if all(by_rank.values()):
         yield Example(True, context)
 
 
-def _outputs(subject: Output, window: Window) -> list[Value]:
-    calls = (call for call in window.named(subject.call) if circumstances.of_whole_group(window, call))
+def _outputs(subject: Output, calls: list[Call]) -> list[Value]:
     values = (call.out.get(subject.output) for call in calls)
     return [value for value in values if value is not None]

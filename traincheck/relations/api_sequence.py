@@ -17,6 +17,7 @@ from traincheck.vocabulary import (
     DATA_SET_EPOCH,
     FORWARD,
     GRAD_CLIP,
+    GRAD_RESTART,
     GRAD_UNSCALE,
     LOSS,
     LR_STEP,
@@ -51,6 +52,7 @@ BETWEEN: Final = (
     (OPTIMIZER_STEP, ZERO_GRAD),
     (OPTIMIZER_STEP, BACKWARD),
     (LR_STEP, OPTIMIZER_STEP),
+    (GRAD_RESTART, OPTIMIZER_STEP),
     (DATA_ITER, DATA_SET_EPOCH),
 )
 """``(anchor, needed)``: between two anchors lies at least one of the needed."""

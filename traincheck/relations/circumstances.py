@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 
 from traincheck.events import Call, Snapshot, Variable
@@ -11,6 +13,7 @@ from traincheck.vocabulary import (
     AFTER,
     ATTENTION,
     BEFORE,
+    COLLECTIVE,
     DATA_ITER,
     DATA_NEXT,
     DROPOUT,
@@ -64,11 +67,45 @@ def of_training(call: Call) -> bool:
     return call.role not in EVALUATED or call.context.stage in ("train", "init")
 
 
-def of_whole_group(window: Window, call: Call) -> bool:
-    """Whether a training call concerns all ranks: sub-groups may do different things."""
-    return call.context.stage == "train" and call.args.get("group_size", window.process.world_size) == (
-        window.process.world_size
-    )
+def calls_by_group(window: Window, key: str) -> dict[tuple[int, ...], dict[int, list[Call]]]:
+    """The training calls of ``key`` on each rank, for each group of ranks that make them together.
+
+    A collective names its group; every other call concerns all ranks. ``collective.`` stands for all collectives.
+    """
+    everyone = tuple(peer.process.rank for peer in window.peers)
+    found: dict[tuple[int, ...], dict[int, list[Call]]] = {}
+    for peer in window.peers:
+        for call in _calls(peer, key):
+            group = call.args.get("group")
+            ranks = tuple(rank for rank in everyone if not isinstance(group, tuple) or rank in group)
+            if call.context.stage == "train":
+                found.setdefault(ranks, {rank: [] for rank in ranks})[peer.process.rank].append(call)
+    return {group: by_rank for group, by_rank in found.items() if len(by_rank) > 1}
+
+
+def _calls(window: Window, key: str) -> list[Call]:
+    if key != COLLECTIVE:
+        return window.named(key)
+    return [call for call in window.calls if call.role.startswith(COLLECTIVE)]
+
+
+def same_parameters(window: Window) -> bool:
+    """Whether all ranks hold parameters of the same names: the stages of a pipeline do not."""
+    known: bool | None = window.memo.get("same parameters")
+    if known is None:
+        held = {frozenset(name for name, one in peer.variables.items() if one.kind == PARAM) for peer in window.peers}
+        known = window.memo["same parameters"] = len(held) == 1
+    return known
+
+
+def told_by_rank(values: Mapping[int, Value]) -> str:
+    """What each rank has; with more than two ranks, of most of which it is the same, who differs from them."""
+    usual, count = Counter(map(str, values.values())).most_common(1)[0]
+    odd = {rank: value for rank, value in values.items() if str(value) != usual}
+    if 2 * count > len(values) > 2 and odd:
+        told = ", ".join(f"{value} on rank {rank}" for rank, value in odd.items())
+        return f"{told}, {usual} on the {count} other ranks"
+    return ", ".join(f"{value} on rank {rank}" for rank, value in values.items())
 
 
 def frozen(values: dict[str, Value]) -> Fields:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Final, Literal
 
 from traincheck.events import Variable
@@ -77,26 +78,40 @@ class Consistent:
         return "parameters that share one tensor under several names stay one tensor"
 
 
+Values = dict[int, "int | float | None"]
+"""The content of one variable on some ranks, by rank."""
+
+
 def _across_ranks(kind: str, window: Window, memory: Memory) -> Iterator[Example]:
     if len(window.peers) < 2:
         return
     held_by_rank = {peer.process.rank: _at_steps(peer, kind) for peer in window.peers}
     names = dict.fromkeys(name for held in held_by_rank.values() for name in held)
-    equal_models = _equal_at_start(held_by_rank, memory)
-    groups: dict[tuple[Fields, bool], list[str]] = {}
+    layout = _layout(kind, window, memory)
+    by_habit = _equal_by_habit(held_by_rank, names, memory)
+    equal: Counter[Fields] = Counter()
+    unequal: dict[Fields, dict[str, Values]] = {}
     for name in names:
-        values = [held[name] for held in held_by_rank.values() if name in held]
-        if len(values) < 2:
-            continue
-        context = _shared_context(window, name, _model(name) in equal_models)
-        groups.setdefault((context, len(set(values)) == 1), []).append(name)
-    for (context, equal), members in groups.items():
-        if equal:
-            yield Example(True, context, count=len(members))
-        else:
-            seen = _odd_ones_out(members[0], held_by_rank)
-            expected = f"the same {PLURAL[kind]} on all {len(held_by_rank)} ranks"
-            yield Example(False, context, tuple(members), expected, seen, count=len(members))
+        for said, trainable, ranks in layout(name):
+            values = {rank: held_by_rank[rank][name] for rank in ranks if name in held_by_rank[rank]}
+            if len(values) < 2:
+                continue
+            context = _context(said or by_habit(name), trainable)
+            if len(set(values.values())) == 1:
+                equal[context] += 1
+            else:
+                unequal.setdefault(context, {}).setdefault(name, values)
+    for context, count in equal.items():
+        yield Example(True, context, count=count)
+    for context, members in unequal.items():
+        first, values = next(iter(members.items()))
+        expected = f"the same {PLURAL[kind]} on ranks {', '.join(map(str, values))}"
+        yield Example(False, context, tuple(members), expected, _odd_ones_out(first, values), count=len(members))
+
+
+@lru_cache(maxsize=64)
+def _context(placement: str, trainable: bool) -> Fields:
+    return circumstances.frozen({"placement": placement, "trainable": trainable})
 
 
 def _at_steps(window: Window, kind: str) -> dict[str, int | float | None]:
@@ -108,38 +123,74 @@ def _at_steps(window: Window, kind: str) -> dict[str, int | float | None]:
     return found
 
 
-def _model(name: str) -> str:
-    return name.partition(".")[0]
+Group = tuple[str, bool, tuple[int, ...]]
+"""How the ranks of a group hold a variable (empty: nobody says), whether it is trained, and the ranks."""
 
 
-def _equal_at_start(held_by_rank: Mapping[int, Mapping[str, int | float | None]], memory: Memory) -> set[str]:
-    """The models all of whose variables were equal on all ranks when ranks were first compared."""
-    seen: dict[str, bool] = memory.state.setdefault("equal at start", {})
-    names = [set(held) for held in held_by_rank.values()]
-    first: dict[str, bool] = {}
-    for name in set.intersection(*names):
-        model = _model(name)
-        if model not in seen:
-            same = len({held[name] for held in held_by_rank.values()}) == 1
-            first[model] = first.get(model, True) and same
-    seen.update(first)
-    return {model for model, equal in seen.items() if equal}
+def _layout(kind: str, window: Window, memory: Memory) -> Callable[[str], list[Group]]:
+    """The groups of ranks among which a variable can be compared; worked out anew when a rank's table changes."""
+    tables = {peer.process.rank: peer.variables for peer in window.peers}
+    known: dict[str, list[Group]] = memory.state.get("layout", {})
+    before = memory.state.get("tables", {})
+    if before.keys() != tables.keys() or any(before[rank] is not table for rank, table in tables.items()):
+        known = {}
+        memory.state.update(layout=known, tables=tables)
+
+    def groups(name: str) -> list[Group]:
+        if name not in known:
+            known[name] = list(_groups(kind, {rank: table.get(name) for rank, table in tables.items()}))
+        return known[name]
+
+    return groups
 
 
-def _shared_context(window: Window, name: str, equal_at_start: bool) -> Fields:
-    """Where nobody says how a variable is placed, a model that starts equal on all ranks counts as replicated."""
-    variables = [variable for peer in window.peers if (variable := peer.variables.get(name)) is not None]
-    placements = {variable.placement for variable in variables}
-    placement = "sharded" if "sharded" in placements else "replicated" if placements == {"replicated"} else "local"
-    if placement == "local" and equal_at_start:
-        placement = "local but equal at start"
-    return circumstances.frozen(
-        {"placement": placement, "trainable": any(variable.trainable for variable in variables)}
-    )
+def _groups(kind: str, variables: Mapping[int, Variable | None]) -> Iterator[Group]:
+    """Each rank says with which others it shares a content. A shard of which nobody says that is compared with all."""
+    known = {rank: variable for rank, variable in variables.items() if variable is not None}
+    trainable = any(variable.trainable for variable in known.values())
+    placements = {variable.placement for variable in known.values()}
+    shared = {variable.replicas for variable in known.values() if variable.replicas}
+    if kind == GRAD and "copied" in placements:
+        return
+    for ranks in sorted(shared):
+        yield "replicated", trainable, tuple(rank for rank in ranks if rank in known and known[rank].replicas == ranks)
+    if not shared:
+        said = "sharded" if "sharded" in placements else "replicated" if placements == {"replicated"} else ""
+        yield said, trainable, tuple(variables)
 
 
-def _odd_ones_out(name: str, held_by_rank: Mapping[int, Mapping[str, int | float | None]]) -> str:
-    values = {rank: held[name] for rank, held in held_by_rank.items() if name in held}
+def _equal_by_habit(
+    held_by_rank: Mapping[int, Mapping[str, int | float | None]], names: Iterable[str], memory: Memory
+) -> Callable[[str], str]:
+    """What the steps so far say of variables of which nobody says how they are placed.
+
+    What was equal on all ranks from the start, or moved alike there for some steps, counts as replicated.
+    """
+    started: dict[str, bool] = memory.state.setdefault("equal at start", {})
+    alike: dict[str, tuple[object, int]] = memory.state.setdefault("moved alike", {})
+    models: dict[str, bool] = {}
+    known: dict[str, str] = {}
+    for name in names:
+        values = [held.get(name) for held in held_by_rank.values()]
+        equal = all(name in held for held in held_by_rank.values()) and len(set(values)) == 1
+        model = name.partition(".")[0]
+        if model not in started and all(name in held for held in held_by_rank.values()):
+            models[model] = models.get(model, True) and equal
+        before, times = alike.get(name, (None, 0))
+        known[name] = MOVED_ALIKE if times >= HABIT else "local"
+        if times < HABIT and values[0] is not None:
+            alike[name] = (values[0], times + (before not in (None, values[0])) if equal else 0)
+    started.update(models)
+    return lambda name: EQUAL_AT_START if started.get(name.partition(".")[0]) else known[name]
+
+
+EQUAL_AT_START: Final = "local but equal at start"
+MOVED_ALIKE: Final = "local but moved alike"
+HABIT: Final = 3
+"""So many times a variable must have been changed to the same on all ranks to be taken for a replicated one."""
+
+
+def _odd_ones_out(name: str, values: Values) -> str:
     usual, count = Counter(values.values()).most_common(1)[0]
     if count * 2 > len(values):
         odd = ", ".join(str(rank) for rank, value in values.items() if value != usual)

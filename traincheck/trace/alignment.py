@@ -50,6 +50,6 @@ def aligned(run: Sequence[Part]) -> Iterator[Window]:
 
 
 def _introduce(group: Sequence[Window]) -> None:
-    """A rank that ended within this step cannot be compared with one that completed it."""
-    if len(group) > 1 and len({window.final for window in group}) == 1:
+    """Relations know which of them ended within the step."""
+    if len(group) > 1:
         group[0].peers = tuple(group)

@@ -197,6 +197,8 @@ def _parse_variable(place: int, item: object) -> Variable:
     for name, expected in _VARIABLE_TYPES.items():
         if type(item[name]) is not expected:
             raise ValueError(f"variable {place}: {name!r} is {item[name]!r:.40}")
-    if any(type(length) is not int for length in item["shape"]):
-        raise ValueError(f"variable {place}: 'shape' is {item['shape']!r:.40}")
-    return Variable(**{**item, "shape": tuple(item["shape"])})
+    lists = [name for name, expected in _VARIABLE_TYPES.items() if expected is list]
+    for name in lists:
+        if any(type(number) is not int for number in item[name]):
+            raise ValueError(f"variable {place}: {name!r} is {item[name]!r:.40}")
+    return Variable(**{**item, **{name: tuple(item[name]) for name in lists}})

@@ -10,10 +10,11 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from traincheck.events import Process, Record, StepEnd
+from traincheck.events import Call, Process, Record, StepEnd
 from traincheck.trace.header import Header
 from traincheck.trace.layout import PART_SUFFIX, PARTS_NAME
 from traincheck.trace.rows import SCHEMA, to_row
+from traincheck.vocabulary import COLLECTIVE
 
 MAX_ROWS: Final = 20_000
 """A step with more records than this is written in several batches, so that little of it waits in memory."""
@@ -50,7 +51,7 @@ class Writer:
             if isinstance(record, StepEnd):
                 self._flush(record.step)
                 self._step = record.step + 1
-            elif len(self._records) >= MAX_ROWS:
+            elif len(self._records) >= MAX_ROWS or _may_end_the_run(record):
                 self._flush(self._step)
 
     def close(self) -> None:
@@ -75,6 +76,11 @@ class Writer:
         except OSError:
             self._closed = True
             raise
+
+
+def _may_end_the_run(record: Record) -> bool:
+    """A collective that is about to run: where its ranks do not agree, it may be the last that they do."""
+    return isinstance(record, Call) and record.end < 0 and record.role.startswith(COLLECTIVE)
 
 
 class _PartFile:
