@@ -207,7 +207,7 @@ def log_findings(watch: Watch) -> None:
     watch.session.patches.wrap(Trainer, "log", Hook("Trainer.log", nothing, nothing, adapt))
 
 
-def attach(session: Session) -> None:
+def attach(session: Session, framework: Any) -> None:
     """Have every Trainer that is made from now on tell ``session`` what it does."""
 
     def begins(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -217,4 +217,4 @@ def attach(session: Session) -> None:
         if error is None:
             args[0].add_callback(TrainerMoments(session))
 
-    session.patches.wrap(Trainer, "__init__", Hook("Trainer.__init__", begins, ends))
+    session.patches.wrap(framework.Trainer, "__init__", Hook("Trainer.__init__", begins, ends))
