@@ -12,6 +12,9 @@ from traincheck.record import Session
 ADAPTERS: Final = {
     "transformers.modeling_utils": "transformers_loading",
     "transformers.trainer": "transformers_moments",
+    "lightning.pytorch.trainer.trainer": "lightning_moments",
+    "pytorch_lightning.trainer.trainer": "lightning_moments",
+    "accelerate": "accelerate_moments",
 }
 """The module that a framework's own loop (or loading) lives in, and the one here whose ``attach`` is given that one."""
 

@@ -69,7 +69,8 @@ class ForwardHooks:
         session.calls.thread.modules.append(path)
         session.calls.thread.modes.append(inner.training)
         inputs = (args, kwargs)
-        described: dict[str, Value] = {"training": module.training, "size": size(first_tensor(inputs))}
+        # The mode of a wrapper means nothing: Lightning switches only what it wraps.
+        described: dict[str, Value] = {"training": inner.training, "size": size(first_tensor(inputs))}
         wrapper = type(module).__name__ if inner is not module else models.wrapper(inner)
         if wrapper:
             described["wrapper"] = wrapper

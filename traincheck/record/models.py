@@ -31,6 +31,7 @@ _WRAPPERS = {
     "CheckpointWrapper": "_checkpoint_wrapped_module",
     "DeepSpeedEngine": "module",
     "AveragedModel": "module",
+    "_FabricModule": "_forward_module",
 }
 
 
