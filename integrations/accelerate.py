@@ -8,11 +8,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from traincheck.findings import Finding
+from traincheck.findings import CheckResult, Finding
 from traincheck.options import DEFAULT_OVERHEAD, Options
 from traincheck.plan import Interruption
 from traincheck.reaction import OnViolation
 from traincheck.record.arguments import argument
+from traincheck.record.models import innermost_optimizer
 from traincheck.record.patching import Arguments, Hook
 from traincheck.selection import Sources
 
@@ -22,7 +23,6 @@ try:
     from accelerate import Accelerator
 
     from .accelerate_moments import AcceleratorMoments
-    from .unwrapped import innermost_optimizer
 except ImportError as error:
     raise ImportError(
         f'TrainCheckPlugin needs accelerate ({error}). Run: pip install "traincheck-suite[accelerate]"'
@@ -88,9 +88,14 @@ class Attached:
             self._listen(watched.session.patches.wrap)
 
     @property
+    def result(self) -> CheckResult:
+        """The verdict so far."""
+        return self._watched.result
+
+    @property
     def findings(self) -> tuple[Finding, ...]:
         """What was found so far."""
-        return self._watched.findings
+        return self.result.findings
 
     def close(self) -> None:
         """Judge the last steps and stop. With ``on_violation="raise"`` what they show is raised here."""

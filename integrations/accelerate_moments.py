@@ -15,10 +15,10 @@ from traincheck.record import Session
 from traincheck.record.arguments import argument
 from traincheck.record.hooks_checkpoint import live_tensors
 from traincheck.record.loop import Loop, Schedule
+from traincheck.record.models import innermost_optimizer
 from traincheck.record.patching import Hook
 
 from .schedules import schedule_of
-from .unwrapped import innermost_optimizer
 
 FRAMEWORK: Final = "accelerate"
 WEIGHTS: Final = (("model", ".safetensors"), ("pytorch_model", ".bin"))

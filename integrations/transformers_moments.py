@@ -19,7 +19,6 @@ from traincheck.record.patching import Arguments, Hook
 from traincheck.watching import Watch
 
 from .schedules import schedule_of, share_left
-from .unwrapped import innermost_optimizer
 
 FRAMEWORK: Final = "transformers"
 EVALUATIONS: Final = ("evaluate", "predict")
