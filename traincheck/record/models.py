@@ -82,12 +82,12 @@ class Labels:
     """Class names, numbered from the second object of a class on."""
 
     def __init__(self) -> None:
-        self._of: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+        self._of: Any = WeakIdKeyDictionary()
         self._counts: Counter[str] = Counter()
 
     def label(self, item: Any, name: str) -> str:
         """The label of ``item``; given now if it has none."""
-        known = self._of.get(item)
+        known: str | None = self._of.get(item)
         if known is None:
             self._counts[name] += 1
             count = self._counts[name]
@@ -96,7 +96,8 @@ class Labels:
 
     def known(self, item: Any) -> str | None:
         """The label of ``item``, if it has one."""
-        return self._of.get(item)
+        known: str | None = self._of.get(item)
+        return known
 
     def items(self) -> list[tuple[Any, str]]:
         """Everything alive that has a label, in the order in which labels were given."""
@@ -104,14 +105,17 @@ class Labels:
 
 
 class Models:
-    """The models and optimizers of this process. Walking their trees is left to :meth:`refresh`."""
+    """The models and optimizers of this process. Walking their trees is left to :meth:`refresh`.
+
+    Modules are told apart by identity: some (metrics) are equal to others when their states are.
+    """
 
     def __init__(self) -> None:
         self._roots = Labels()
         self._optimizers = Labels()
-        self._parents: weakref.WeakKeyDictionary[Module, weakref.ref[Module]] = weakref.WeakKeyDictionary()
-        self._live: weakref.WeakKeyDictionary[Module, None] = weakref.WeakKeyDictionary()  # in order of appearance
-        self._paths: weakref.WeakKeyDictionary[Module, str] = weakref.WeakKeyDictionary()
+        self._parents: Any = WeakIdKeyDictionary()
+        self._live: Any = WeakIdKeyDictionary()  # in order of appearance
+        self._paths: Any = WeakIdKeyDictionary()
         self._names: dict[int, str] = {}
         self._former: Any = WeakIdKeyDictionary()
         """The last name of each parameter that has had one: what was replaced keeps it."""
@@ -176,7 +180,7 @@ class Models:
 
     def path(self, module: Module) -> str:
         """Model label and path of any module: ``Net.fc1``; its class alone when no known model holds it."""
-        found = self._paths.get(module)
+        found: str | None = self._paths.get(module)
         if found is None and self.stale:
             self.refresh()
             found = self._paths.get(module)
@@ -298,7 +302,7 @@ class Models:
         return trained or [tree.root for tree in self.trees]
 
     def _parent(self, module: Module) -> Module | None:
-        reference = self._parents.get(module)
+        reference: weakref.ref[Module] | None = self._parents.get(module)
         parent = None if reference is None else reference()
         if parent is None or not any(child is module for child in parent._modules.values()):
             return None
