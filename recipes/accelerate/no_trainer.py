@@ -1,4 +1,4 @@
-"""A loop in the shape of the ``no_trainer`` examples: accumulation, clipping in steps that update, evaluation inside."""
+"""A loop in the shape of the ``no_trainer`` examples: accumulation, clipping where it updates, evaluation inside."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def main() -> None:
     steps = args.epochs * -(-len(training) // args.accumulation)
 
     def rate(step: int) -> float:
-        return min(1.0, (step + 1) / args.warmup_steps) * max(0.0, 1 - step / steps)
+        return min(1.0, step / args.warmup_steps) * max(0.0, 1 - step / steps)
 
     model, optimizer, training, validation, schedule = accelerator.prepare(
         model, optimizer, training, validation, LambdaLR(optimizer, rate)

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 class Reader(pl.LightningModule):
     """Reads a digit row by row."""
 
-    def __init__(self, lr: float) -> None:
+    def __init__(self, lr: float, schedule: str) -> None:
         super().__init__()
-        self.lr = lr
+        self.lr, self.schedule = lr, schedule
         self.rows = nn.GRU(8, 48, num_layers=2, batch_first=True, dropout=0.1)
         self.norm = nn.LayerNorm(48)
         self.head = nn.Linear(48, 10)
@@ -44,7 +44,10 @@ class Reader(pl.LightningModule):
             [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}], lr=self.lr
         )
         total = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=self.lr, total_steps=total)
+        if self.schedule == "one-cycle":
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=self.lr, total_steps=total)
+        else:
+            schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(step / 5, 1 - step / total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
@@ -52,6 +55,7 @@ def main() -> None:
     parser = options(__doc__, batch_size=16, lr=1e-2)
     parser.add_argument("--accumulation", type=int, default=4)
     parser.add_argument("--precision", default="32-true")
+    parser.add_argument("--schedule", choices=("one-cycle", "warm-up"), default="one-cycle")
     parser.add_argument("--steps", type=int, default=-1, help="end after so many steps, whatever the epoch")
     args = parser.parse_args()
     pl.seed_everything(args.seed)
@@ -68,7 +72,7 @@ def main() -> None:
             logger=False,
             enable_checkpointing=False,
         )
-        trainer.fit(Reader(args.lr), training, validation)
+        trainer.fit(Reader(args.lr, args.schedule), training, validation)
         print({name: round(float(value), 3) for name, value in trainer.callback_metrics.items()})
 
 

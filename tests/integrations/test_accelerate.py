@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from traincheck.integrations.accelerate import Attached, TrainCheckPlugin
 
 BIN = Path(sys.executable).parent
 RECIPES = Path(__file__).resolve().parent.parent.parent / "recipes" / "accelerate"
+PROGRAMS = Path(__file__).with_name("programs")
 
 
 @pytest.fixture(autouse=True)
@@ -364,11 +366,22 @@ def test_a_wrong_option_is_said_at_once() -> None:
         TrainCheckPlugin(on_violation="explode")  # type: ignore[arg-type]  # on purpose
 
 
-@pytest.mark.slow
-def test_two_processes_are_checked_without_an_edit() -> None:
-    launcher = [BIN / "torchrun", "--standalone", "--nproc-per-node", "2", RECIPES / "ddp.py", "--seed", "33"]
-    command = [BIN / "traincheck-check", "--zoo", "accelerate", "--", *launcher]
+def check(*program: object) -> tuple[int, list[dict[str, Any]]]:
+    """Status and findings of the command, run on two processes."""
+    launcher = [BIN / "torchrun", "--standalone", "--nproc-per-node", "2"]
+    command = [BIN / "traincheck-check", "--zoo", "accelerate", "--format", "json", "--", *launcher, *program]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, timeout=300)
+    return done.returncode, json.loads(done.stdout)["findings"]
 
-    assert 0 == done.returncode, done.stdout + done.stderr
-    assert "Clean" in done.stdout
+
+@pytest.mark.slow
+def test_two_processes_are_clean_without_an_edit() -> None:
+    assert (0, []) == check(RECIPES / "ddp.py", "--seed", "33")
+
+
+@pytest.mark.slow
+def test_a_forward_past_the_wrapper_is_found_where_the_ranks_part() -> None:
+    status, findings = check(PROGRAMS / "past_wrapper.py", "accelerate")
+
+    assert 1 == status
+    assert [("DST004", 3)] == [(finding["code"], finding["step"]) for finding in findings]

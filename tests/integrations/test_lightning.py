@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import subprocess
 import sys
@@ -35,6 +36,7 @@ pytestmark = [
 L: Any = importlib.import_module("lightning.pytorch")
 BIN = Path(sys.executable).parent
 RECIPES = Path(__file__).resolve().parent.parent.parent / "recipes" / "lightning"
+PROGRAMS = Path(__file__).with_name("programs")
 
 NAMESPACES = [base.__module__.partition(".callbacks")[0] for base in BASES]
 
@@ -426,10 +428,21 @@ def test_a_loop_with_fabric_is_watched_from_its_set_up_until_close(broken: bool)
     assert 12 <= callback.result.steps <= 13
 
 
-@pytest.mark.slow
-def test_two_processes_are_checked_without_an_edit() -> None:
-    command = [BIN / "traincheck-check", "--zoo", "lightning", "--", sys.executable, RECIPES / "ddp.py", "--seed", "33"]
+def check(*program: object) -> tuple[int, list[dict[str, Any]]]:
+    """Status and findings of the command, run on two processes."""
+    command = [BIN / "traincheck-check", "--zoo", "lightning", "--format", "json", "--", sys.executable, *program]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, timeout=300)
+    return done.returncode, json.loads(done.stdout)["findings"]
 
-    assert 0 == done.returncode, done.stdout + done.stderr
-    assert "Clean" in done.stdout
+
+@pytest.mark.slow
+def test_two_processes_are_clean_without_an_edit() -> None:
+    assert (0, []) == check(RECIPES / "ddp.py", "--seed", "33")
+
+
+@pytest.mark.slow
+def test_a_forward_past_the_wrapper_is_found_where_the_ranks_part() -> None:
+    status, findings = check(PROGRAMS / "past_wrapper.py", "lightning")
+
+    assert 1 == status
+    assert [("DST004", 3)] == [(finding["code"], finding["step"]) for finding in findings]
