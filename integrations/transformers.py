@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from traincheck.agreement import Agreement
-from traincheck.check import Checker
 from traincheck.findings import CheckResult, Finding
 from traincheck.options import DEFAULT_OVERHEAD, Options
-from traincheck.reaction import LOGGER, OnViolation
-from traincheck.record import Session, active
+from traincheck.reaction import OnViolation
 from traincheck.selection import Sources
-from traincheck.watching import Watch, prepare
+
+from .watched import Watched
 
 try:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -58,7 +54,7 @@ class TrainCheckCallback(TrainerCallback, ExportableState):
         overhead: float | None = DEFAULT_OVERHEAD,
         report: str | Path | None = None,
     ) -> None:
-        self._options = Options(
+        options = Options(
             zoo=zoo,
             invariants=invariants,
             on_violation=on_violation,
@@ -67,17 +63,13 @@ class TrainCheckCallback(TrainerCallback, ExportableState):
             overhead=overhead,
             report=report,
         )
-        self._options.validate()
-        self._options.gathered({})
-        self._watch: Watch | None = None
-        self._session: Session | None = None
+        self._watched = Watched(NAME, options)
         self._moments: TrainerMoments | None = None
-        self._agreement: Agreement | None = None
 
     @property
     def result(self) -> CheckResult:
         """The verdict so far on the training that runs, or on the last one."""
-        return Checker(()).result() if self._watch is None else self._watch.result
+        return self._watched.result
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -86,7 +78,7 @@ class TrainCheckCallback(TrainerCallback, ExportableState):
 
     def state(self) -> dict[str, Any]:
         """What a resumed Trainer builds this callback anew from."""
-        return {"args": self._options.plain(), "attributes": {}}
+        return {"args": self._watched.options.plain(), "attributes": {}}
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -94,44 +86,26 @@ class TrainCheckCallback(TrainerCallback, ExportableState):
         # A checkpoint that was saved without this callback lacks the entry that the next save looks up.
         saved: Any = state.stateful_callbacks
         saved.setdefault(type(self).__name__, self.state())
-        left = active()
-        if left is not None and left.name == NAME:
-            left.close()  # a training that failed says no goodbye
-            left = None
-        if left is None:
-            self._begin(args, state)
-        else:
-            LOGGER.info("TrainCheck: %s watches this training; the callback only tells it the steps", left.name)
-        self._session = active()
-        self._tell("on_train_begin", args, state, control, **kwargs)
-
-    def _begin(self, args: TrainingArguments, state: TrainerState) -> None:
-        options, first = self._options, state.is_world_process_zero
-        if options.report is not None and not first:
-            options = replace(options, report=Path(options.report) / f"rank-{args.process_index}")
 
         def listen(finding: Finding) -> None:
             entry = {f"traincheck/{finding.code}": finding.step, "traincheck/violations": len(self.findings)}
             state.log_history.append({**entry, "epoch": state.epoch, "step": state.global_step})
 
-        self._watch = prepare(options, name=NAME, listen=listen, quiet=not first)
-        self._watch.start()
-        if args.deepspeed:
-            from .deepspeed_moments import attach
+        if self._watched.begin(args.process_index, listen) and self._watched.watch is not None:
+            if args.deepspeed:
+                from .deepspeed_moments import attach
 
-            attach(self._watch.session)
-        log_findings(self._watch)
-        self._agreement = Agreement() if options.on_violation == "stop" else None
+                attach(self._watched.watch.session)
+            log_findings(self._watched.watch)
+        self._tell("on_train_begin", args, state, control, **kwargs)
 
     def _tell(self, event: str, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Hand an event on. A fault of ours is contained; only a violation that is to be raised comes through."""
-        session = self._session
+        session = self._watched.session
         if session is None:
             return
         if self._moments is None or self._moments.session is not session:
             self._moments = TrainerMoments(session)
-        event_of = partial(getattr(self._moments, event), args, state, control, **kwargs)
-        session.boundary.run(f"transformers.{event}", event_of)
+        self._watched.tell(f"transformers.{event}", getattr(self._moments, event), args, state, control, **kwargs)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -145,7 +119,7 @@ class TrainCheckCallback(TrainerCallback, ExportableState):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._tell("on_step_end", args, state, control, **kwargs)
-        if self._agreement is not None and self._watch is not None and self._agreement.any(self._watch.should_stop):
+        if self._watched.should_stop():
             control.should_training_stop = True
 
     def on_epoch_end(
@@ -160,6 +134,4 @@ class TrainCheckCallback(TrainerCallback, ExportableState):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self._tell("on_train_end", args, state, control, **kwargs)
-        self._session = None
-        if self._watch is not None:
-            self._watch.close()
+        self._watched.end()

@@ -19,7 +19,7 @@ from traincheck.vocabulary import CHECKPOINT_LOAD
 METHOD: Final = "from_pretrained"
 
 
-def attach(session: Session) -> None:
+def attach(session: Session, framework: Any) -> None:
     """Have every model that is loaded from a folder compared with what lies there."""
 
     def begins(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -31,7 +31,7 @@ def attach(session: Session) -> None:
         if error is None and isinstance(model, PreTrainedModel) and folder is not None and Path(folder).is_dir():
             _tell(session, model, Path(folder))
 
-    session.patches.wrap(PreTrainedModel, METHOD, Hook(METHOD, begins, ends))
+    session.patches.wrap(framework.PreTrainedModel, METHOD, Hook(METHOD, begins, ends))
 
 
 def _tell(session: Session, model: PreTrainedModel, folder: Path) -> None:

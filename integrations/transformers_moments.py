@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
@@ -15,16 +14,14 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from traincheck.record import Session
 from traincheck.record.hooks_checkpoint import live_tensors
-from traincheck.record.loop import Ended, Loop
+from traincheck.record.loop import Ended, Loop, Schedule
 from traincheck.record.patching import Arguments, Hook
 from traincheck.watching import Watch
 
+from .schedules import schedule_of, share_left
+
 FRAMEWORK: Final = "transformers"
 EVALUATIONS: Final = ("evaluate", "predict")
-ROUNDED: Final = 6
-"""Decimals of a share of the learning rate."""
-
-_SCHEDULE: Final = re.compile(r"_get_(.+?)(?:_schedule)?(?:_with_.*)?_lr_lambda")
 
 
 class TrainerMoments(TrainerCallback):
@@ -75,7 +72,7 @@ class TrainerMoments(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         micro_steps = args.gradient_accumulation_steps
-        self._loop.end_step(micro_steps=micro_steps, lr=self._lr, schedule=schedule_of(lr_scheduler))
+        self._loop.end_step(micro_steps=micro_steps, lr=self._lr, schedule=Schedule(schedule_of(lr_scheduler)))
         self._keep_if_rare(control)
 
     def on_epoch_end(
@@ -116,7 +113,7 @@ class TrainerMoments(TrainerCallback):
                 stopped=bool(control.should_training_stop) and state.global_step < state.max_steps,
                 schedule=schedule_of(lr_scheduler),
                 schedule_steps=getattr(lr_scheduler, "last_epoch", None),
-                final_lr=_share_left(lr_scheduler),
+                final_lr=share_left(lr_scheduler),
             )
         )
 
@@ -133,20 +130,6 @@ def frozen_adapters(model: Module) -> list[str] | None:
         if not any(param.requires_grad for _, param in own):
             found += [name for name, _ in own]
     return found
-
-
-def schedule_of(scheduler: Any) -> str:
-    """The kind of a schedule of Transformers, such as ``linear``; of any other the class of the scheduler."""
-    functions = getattr(scheduler, "lr_lambdas", None) or [None]
-    name = getattr(getattr(functions[0], "func", None), "__name__", "")
-    known = _SCHEDULE.match(name)
-    return known[1] if known else "" if scheduler is None else type(scheduler).__name__
-
-
-def _share_left(scheduler: Any) -> float | None:
-    """The learning rate now as a share of the one that the schedule is made for."""
-    base = max(getattr(scheduler, "base_lrs", None) or [0.0])
-    return round(max(scheduler.get_last_lr()) / base, ROUNDED) if base else None
 
 
 def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
@@ -207,7 +190,7 @@ def log_findings(watch: Watch) -> None:
     watch.session.patches.wrap(Trainer, "log", Hook("Trainer.log", nothing, nothing, adapt))
 
 
-def attach(session: Session) -> None:
+def attach(session: Session, framework: Any) -> None:
     """Have every Trainer that is made from now on tell ``session`` what it does."""
 
     def begins(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -217,4 +200,4 @@ def attach(session: Session) -> None:
         if error is None:
             args[0].add_callback(TrainerMoments(session))
 
-    session.patches.wrap(Trainer, "__init__", Hook("Trainer.__init__", begins, ends))
+    session.patches.wrap(framework.Trainer, "__init__", Hook("Trainer.__init__", begins, ends))

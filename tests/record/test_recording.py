@@ -19,6 +19,7 @@ from traincheck.events import Call, Snapshot, StepEnd, VariableTable
 from traincheck.plan import Plan
 from traincheck.record import Session
 from traincheck.relations.contract import Needs
+from traincheck.vocabulary import PARAM
 
 
 class Net(nn.Module):
@@ -116,6 +117,41 @@ def test_a_head_replaced_after_the_optimizer_is_seen(record) -> None:
     assert ("", True) == (variables["Net.head.weight"].optimizer, variables["Net.head.weight"].in_model)
     replaced = "Net.head.weight (replaced)"
     assert ["SGD", False] == [variables[replaced].optimizer, variables[replaced].in_model]
+
+
+class Metric(nn.Module):
+    """As those of torchmetrics: compared and hashed by state, and equality is another metric."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __hash__(self) -> int:
+        return hash(self.total)
+
+    def __eq__(self, other: object) -> nn.Module:  # type: ignore[override]  # what metrics do
+        both = Metric()
+        both.first, both.second = self, other
+        return both
+
+
+def test_modules_are_told_apart_by_identity_whatever_they_call_equal(record) -> None:
+    net = nn.Linear(4, 2)
+    net.metrics = nn.ModuleList([Metric(), Metric()])
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+
+    def program() -> None:
+        for step in range(3):
+            net(torch.ones(1, 4)).sum().backward()
+            optimizer.step()
+            net.metrics[0].total += 1
+            if step == 1:
+                net.metrics.append(Metric())
+
+    kept = record(program)
+
+    params = {name for shot in kept.snapshots() if shot.kind == PARAM for name in shot.names}
+    assert {"Linear.weight", "Linear.bias"} == params
 
 
 def test_tied_and_frozen_variables(record) -> None:

@@ -20,6 +20,8 @@ from traincheck.record.boundary import hide_from_compiler
 if TYPE_CHECKING:
     from traincheck.record.session import Session
 
+_ADAPTERS = "traincheck.integrations"
+
 MOST_CALLS: Final = 1000
 """Calls of one function in one step, after which it is no longer recorded: it is a detail, not a part of training."""
 
@@ -147,7 +149,8 @@ class ProjectFunctions:
             return None
         module = str(frame.f_globals.get("__name__", ""))
         chosen = any(module == name or module.startswith(f"{name}.") for name in self._modules)
-        if not chosen and not self._is_project(code.co_filename):
+        # The adapters lie outside of our own folder when the project is our own.
+        if module.startswith(_ADAPTERS) or (not chosen and not self._is_project(code.co_filename)):
             return None
         if module in ("__main__", "__mp_main__"):
             module = Path(code.co_filename).stem

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.nn import Module
+from torch.nn.parallel import DistributedDataParallel
 
 from traincheck.record.arguments import dtype_name, qualified, size
 from traincheck.record.calls import OpenCall
@@ -55,6 +56,8 @@ class ForwardHooks:
             return None
         path = self._session.models.path(module)
         same = bool(modules) and modules[-1] == path
+        if same and len(modules) == 1:
+            self._replica_begins(module)
         modules.append(path)
         self._session.calls.thread.modes.append(module.training)
         return _Pass(None if same or not self._layers else self._layer_begins(module, path))
@@ -76,7 +79,8 @@ class ForwardHooks:
         session.calls.thread.modules.append(path)
         session.calls.thread.modes.append(inner.training)
         inputs = (args, kwargs)
-        described: dict[str, Value] = {"training": module.training, "size": size(first_tensor(inputs))}
+        # The mode of a wrapper means nothing: Lightning switches only what it wraps.
+        described: dict[str, Value] = {"training": inner.training, "size": size(first_tensor(inputs))}
         wrapper = type(module).__name__ if inner is not module else models.wrapper(inner)
         if wrapper:
             described["wrapper"] = wrapper
@@ -91,8 +95,15 @@ class ForwardHooks:
             call.args["inputs"] = session.boundary.run("inputs", batch_fingerprint, inputs)
             call.args.update(session.boundary.run("labels", end_labels, inner, kwargs) or {})
         tree = models.tree(inner)
-        session.snapshots.buffers(call, BEFORE, tree)
+        if not isinstance(module, DistributedDataParallel):
+            session.snapshots.buffers(call, BEFORE, tree)
         return _Pass(call, tree)
+
+    def _replica_begins(self, module: Module) -> None:
+        """DistributedDataParallel takes over the buffers of rank 0 before it calls the model: they count from here."""
+        call = next(reversed(self._session.calls.thread.stack), None)
+        if call is not None and call.role == FORWARD and call.args.get("wrapper") == DistributedDataParallel.__name__:
+            self._session.snapshots.buffers(call, BEFORE, self._session.models.tree(module))
 
     def _layer_begins(self, module: Module, path: str) -> OpenCall | None:
         kind = type(module)

@@ -38,6 +38,18 @@ class Ended:
     final_lr: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """What a framework's loop knows of its learning-rate schedule. ``None``: nothing."""
+
+    kind: str = ""
+    """Such as ``linear``, ``cosine``."""
+    interval: str | None = None
+    """How often the loop advances it: once per ``step`` or per ``epoch``."""
+    unit: str | None = None
+    """Of what its length is the number in this training: of its ``step``s or of its ``epoch``s."""
+
+
 class Loop:
     """One training run of a framework, told to the session that records it."""
 
@@ -69,13 +81,37 @@ class Loop:
         self._inside.close()
         self._inside.enter_context(self._session.stage("train"))
 
-    def end_step(self, *, micro_steps: int | None = None, lr: float | None = None, schedule: str = "") -> None:
-        """The step is complete. ``micro_steps`` is how many backward passes it was to have, ``lr`` what it used."""
+    def pause(self) -> None:
+        """Training is interrupted: what follows is found rather than told, until the next step begins."""
         self._inside.close()
-        session = self._session
-        args: dict[str, Value] = {"planned_micro_steps": micro_steps, "schedule": schedule}
-        args["first_step"] = session.step == self._first_step
-        self._tell(TRAINER_STEP, "step", args, lambda: {"micro_steps": session.steps.micro_step, "lr": lr})
+
+    def end_step(
+        self,
+        *,
+        micro_steps: int | None = None,
+        counted: int | None = None,
+        lr: float | None = None,
+        schedule: Schedule | None = None,
+    ) -> None:
+        """The step is complete. ``lr`` is what it used.
+
+        ``micro_steps`` is how many micro-batches it was to have, ``counted`` how many it had, where that is not the
+        number of its backward passes.
+        """
+        self._inside.close()
+        session, schedule = self._session, schedule or Schedule()
+        args: dict[str, Value] = {
+            "planned_micro_steps": micro_steps,
+            "schedule": schedule.kind,
+            "schedule_interval": schedule.interval,
+            "first_step": session.step == self._first_step,
+        }
+        out: dict[str, Value] = {
+            "micro_steps": session.steps.micro_step if counted is None else counted,
+            "lr": lr,
+            "schedule_unit": schedule.unit,
+        }
+        self._tell(TRAINER_STEP, "step", args, lambda: out)
         session.end_step()
 
     def keep(self) -> None:

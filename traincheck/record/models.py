@@ -31,15 +31,18 @@ Listed: TypeAlias = "tuple[list[Owned], tuple[str, ...], list[Tensor]]"
 
 
 class Models:
-    """The models and optimizers of this process. Walking their trees is left to :meth:`refresh`."""
+    """The models and optimizers of this process. Walking their trees is left to :meth:`refresh`.
+
+    Modules are told apart by identity: some (metrics) are equal to others when their states are.
+    """
 
     def __init__(self) -> None:
         self._roots = Labels()
         self._optimizers = Labels()
         self._stands_for: weakref.WeakKeyDictionary[Optimizer, list[list[Tensor]]] = weakref.WeakKeyDictionary()
         """What optimizers update that were given shards or copies of it."""
-        self._parents: weakref.WeakKeyDictionary[Module, weakref.ref[Module]] = weakref.WeakKeyDictionary()
-        self._live: weakref.WeakKeyDictionary[Module, None] = weakref.WeakKeyDictionary()  # in order of appearance
+        self._parents: Any = WeakIdKeyDictionary()
+        self._live: Any = WeakIdKeyDictionary()  # in order of appearance
         self._walked: dict[int, weakref.ref[Module]] = {}
         """The modules of the last walk, by identity."""
         self._paths: dict[int, str] = {}
@@ -345,7 +348,7 @@ class Models:
         return trained or [tree.root for tree in self.trees]
 
     def _parent(self, module: Module) -> Module | None:
-        reference = self._parents.get(module)
+        reference: weakref.ref[Module] | None = self._parents.get(module)
         parent = None if reference is None else reference()
         if parent is None or not any(child is module for child in parent._modules.values()):
             return None

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
+from torch.utils.weak import WeakIdKeyDictionary
 
 DATA_PARALLEL = "DistributedDataParallel"
 _WRAPPERS = {
@@ -21,6 +22,7 @@ _WRAPPERS = {
     "CheckpointWrapper": "_checkpoint_wrapped_module",
     "DeepSpeedEngine": "module",
     "AveragedModel": "module",
+    "_FabricModule": "_forward_module",
 }
 
 
@@ -86,12 +88,13 @@ class Labels:
     """Class names, numbered from the second object of a class on."""
 
     def __init__(self) -> None:
-        self._of: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+        # By identity: some modules (metrics of torchmetrics) compare and hash by their state.
+        self._of: Any = WeakIdKeyDictionary()
         self._counts: Counter[str] = Counter()
 
     def label(self, item: Any, name: str) -> str:
         """The label of ``item``; given now if it has none."""
-        known = self._of.get(item)
+        known: str | None = self._of.get(item)
         if known is None:
             self._counts[name] += 1
             count = self._counts[name]
@@ -100,7 +103,8 @@ class Labels:
 
     def known(self, item: Any) -> str | None:
         """The label of ``item``, if it has one."""
-        return self._of.get(item)
+        known: str | None = self._of.get(item)
+        return known
 
     def items(self) -> list[tuple[Any, str]]:
         """Everything alive that has a label, in the order in which labels were given."""

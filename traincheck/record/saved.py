@@ -13,6 +13,9 @@ from torch import Tensor
 NAMES: Final = ("model", "pytorch_model", "adapter_model")
 """Weights lie in files of these names, or in shards that an index of such a name lists."""
 
+NESTED: Final = ("current_model_state", "state_dict")
+"""Under these names a checkpoint of Lightning holds the weights: the first is there when the second holds averages."""
+
 
 def weight_files(path: Path) -> list[Path]:
     """The files that hold the weights of the checkpoint at ``path``; empty where their format is not known."""
@@ -42,4 +45,5 @@ def _tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
             yield from ((name, opened.get_tensor(name)) for name in opened.keys())  # noqa: SIM118  # no mapping
         return
     found: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    yield from ((name, value) for name, value in found.items() if isinstance(value, Tensor))
+    weights = next((found[name] for name in NESTED if name in found), found)
+    yield from ((name, value) for name, value in weights.items() if isinstance(value, Tensor))
