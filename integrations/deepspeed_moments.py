@@ -27,7 +27,7 @@ OWN: Final = ("_", "ds_", "training")
 """How attributes begin that are not the user's."""
 
 
-def attach(session: Session) -> None:
+def attach(session: Session, framework: Any) -> None:
     """Have every engine of this process, now and later, tell ``session`` its steps."""
     EngineMoments(session).install()
 

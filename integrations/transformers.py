@@ -93,9 +93,9 @@ class TrainCheckCallback(TrainerCallback, ExportableState):
 
         if self._watched.begin(args.process_index, listen) and self._watched.watch is not None:
             if args.deepspeed:
-                from .deepspeed_moments import attach
+                from .deepspeed_moments import EngineMoments
 
-                attach(self._watched.watch.session)
+                EngineMoments(self._watched.watch.session).install()
             log_findings(self._watched.watch)
         self._tell("on_train_begin", args, state, control, **kwargs)
 
