@@ -7,10 +7,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PEER_VENV := .venv-peer
+# From the one that the others build on: its recipes are recorded once for all of them.
+PACKS := pytorch transformers lightning accelerate deepspeed
+ZOO_TRACES := build/zoo-traces
+OLDEST_VENV := .venv-oldest
 PEER_PYTHON ?= $(PEER_VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types zoo zoo-check bench bench-bugs peer-venv clean
+.PHONY: help demo test test-oldest lint types zoo zoo-check bench bench-bugs peer-venv clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -18,7 +22,7 @@ help: ## show this list
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,all]'
 	@touch $@
 
 # traincheck-check exits 1 when it found something: here that is the success.
@@ -38,11 +42,13 @@ lint: $(INSTALLED) ## ruff: rules and formatting
 types: $(INSTALLED) ## mypy, strict
 	$(BIN)/mypy
 
-zoo: $(INSTALLED) ## infer the pytorch pack again from recipes/
-	$(BIN)/python -m traincheck.zoo_build pytorch
+zoo: $(INSTALLED) ## infer all packs again from recipes/
+	rm -rf $(ZOO_TRACES)
+	set -e; for pack in $(PACKS); do $(BIN)/python -m traincheck.zoo_build $$pack --traces $(ZOO_TRACES); done
 
-zoo-check: $(INSTALLED) ## infer the pytorch pack again and compare it with the one in the tree
-	$(BIN)/python -m traincheck.zoo_build pytorch --check
+zoo-check: $(INSTALLED) ## infer all packs again and compare them with those in the tree
+	rm -rf $(ZOO_TRACES)
+	set -e; for pack in $(PACKS); do $(BIN)/python -m traincheck.zoo_build $$pack --traces $(ZOO_TRACES) --check; done
 
 bench: $(INSTALLED) peer-venv ## costs, side by side with the peer; writes tests/benchmarks/RESULTS.md
 	PEER_PYTHON="$(PEER_PYTHON)" $(BIN)/python tests/benchmarks/collect_cost.py --write
@@ -54,6 +60,12 @@ bench: $(INSTALLED) peer-venv ## costs, side by side with the peer; writes tests
 
 bench-bugs: $(INSTALLED) ## real silent bugs, their fixed twins and clean programs; writes tests/bugs/RESULTS.md
 	$(BIN)/python tests/bugs/bench.py --vary --write
+
+test-oldest: ## the Transformers callback with the oldest version that is declared, in an environment of its own
+	$(PYTHON) -m venv $(OLDEST_VENV)
+	$(OLDEST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+	$(OLDEST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'transformers==4.48.*' accelerate -e . hypothesis pytest pytest-xdist
+	$(OLDEST_VENV)/bin/python -m pytest tests/integrations/test_transformers.py
 
 peer-venv: $(PEER_PYTHON) ## install the peer that the benchmarks compare with
 
