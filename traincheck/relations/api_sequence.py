@@ -50,7 +50,6 @@ CYCLE: Final = (
 
 BETWEEN: Final = (
     (OPTIMIZER_STEP, ZERO_GRAD),
-    (OPTIMIZER_STEP, BACKWARD),
     (LR_STEP, OPTIMIZER_STEP),
     (GRAD_RESTART, OPTIMIZER_STEP),
     (DATA_ITER, DATA_SET_EPOCH),
@@ -146,27 +145,29 @@ def _in_step(subject: Order, window: Window, memory: Memory) -> Iterator[Example
 
 
 def _between(subject: Order, window: Window, memory: Memory) -> Iterator[Example]:
-    """Judged once the needed call has been made: a program without any has another way to the same end."""
-    armed = memory.state.get("armed", False) and window.follows
-    seen = memory.state.get("seen", 0)
+    """Between two steps of one optimizer (two passes over one loader), as soon as the needed call was ever made."""
+    made: int = memory.state.get("made", 0)
+    at_last: dict[str, int] = memory.state.setdefault("at last", {})
+    if not window.follows:
+        at_last.clear()
     ordered = sorted(_relevant(window, subject.first) + _relevant(window, subject.second), key=lambda call: call.seq)
     for call in ordered:
         if (call.role or call.api) == subject.first:
-            seen += 1
-            memory.state["made"] = True
+            made += 1
             continue
-        if armed and memory.state.get("made"):
-            context = circumstances.of_cycle(window, call)
-            context["shuffled"] = call.args.get("shuffled")
-            if seen:
-                yield Example(True, circumstances.frozen(context))
-            else:
-                expected = f"{one(subject.first)} since the {subject.second} before"
-                yield Example(
-                    False, circumstances.frozen(context), (call.subject or call.api,), expected, "none", call.api
-                )
-        armed, seen = True, 0
-    memory.state.update(armed=armed, seen=seen)
+        before = at_last.get(call.subject)
+        at_last[call.subject] = made
+        if before is None or not made:
+            continue
+        context = circumstances.of_cycle(window, call)
+        context["shuffled"] = call.args.get("shuffled")
+        if made > before:
+            yield Example(True, circumstances.frozen(context))
+        else:
+            expected = f"{one(subject.first)} since the {subject.second} before"
+            names = (call.subject or call.api,)
+            yield Example(False, circumstances.frozen(context), names, expected, "none", call.api)
+    memory.state["made"] = made
 
 
 def _renewed(subject: Order, window: Window, memory: Memory) -> Iterator[Example]:
