@@ -13,7 +13,7 @@ from traincheck.vocabulary import COLLECTIVE
 
 EVIDENCE = Evidence(examples=10, steps=10, runs=1, programs=1, confidence=0.99)
 SUBJECT: dict[str, Any] = {"call": COLLECTIVE, "argument": "numel", "how": "same on ranks", "other": ""}
-SIZES = Invariant("APIArg", SUBJECT, ALWAYS, "Sizes are equal.", EVIDENCE, domain={"calls_equal_often": (True, False)})
+SIZES = Invariant("APIArg", SUBJECT, ALWAYS, "Sizes are equal.", EVIDENCE)
 
 
 def begun(seq: int, numel: int, name: str = "all_to_all_single") -> Call:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,7 +41,8 @@ def told(stage: int, trouble: str, options: dict[str, Any] | None = None) -> lis
     command = [*TINY, str(stage), trouble, *([] if options is None else [json.dumps(options)])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    lines = [json.loads(line.partition("TOLD ")[2]) for line in done.stdout.splitlines() if "TOLD " in line]
+    # Two processes may write into one line.
+    lines = [json.loads(text) for text in re.findall(r"TOLD (\{[^}]*\})", done.stdout)]
     return sorted(lines, key=lambda line: int(line["rank"]))
 
 
@@ -71,7 +73,7 @@ def test_zero_s_shards_stay_the_parameters_that_they_are_of(stage: int) -> None:
     status, result = check_command([*TINY, str(stage), "none"], laws)
 
     assert (0, (), 3) == (status, result.findings, len(result.held))
-    assert 7 == result.steps  # and what comes after the last
+    assert 6 == result.steps
 
 
 def test_an_optimizer_over_foreign_parameters_is_named_before_deepspeed_fails_over_it() -> None:
@@ -137,5 +139,5 @@ def test_under_the_transformers_trainer_the_step_is_the_trainer_s_and_a_clean_ru
     done = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr[-3000:]
-    told = sorted(line for line in done.stdout.splitlines() if line.startswith("TOLD"))
-    assert ["TOLD 4 4 [] False", "TOLD 4 4 [] True"] == told  # the first rank compares the model's own parameters
+    found = sorted(re.findall(r"TOLD \d+ \d+ \[.*?\] (?:True|False)", done.stdout))
+    assert ["TOLD 4 4 [] False", "TOLD 4 4 [] True"] == found  # the first rank compares the model's own parameters

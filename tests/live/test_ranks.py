@@ -22,9 +22,7 @@ EQUAL_ON_RANKS = Invariant(
 )
 
 SIZES = {"call": "collective.", "argument": "numel", "how": "same on ranks", "other": ""}
-SIZES_EQUAL = Invariant(
-    "APIArg", SIZES, ALWAYS, "Sizes are equal on all ranks.", EVIDENCE, domain={"calls_equal_often": (True, False)}
-)
+SIZES_EQUAL = Invariant("APIArg", SIZES, ALWAYS, "Sizes are equal on all ranks.", EVIDENCE)
 
 PROGRAM = """
 import os, sys

@@ -273,8 +273,9 @@ def _across_ranks(subject: Argument, window: Window) -> Iterator[Example]:
 
 def _in_group(subject: Argument, by_rank: Mapping[int, list[Value]], ended: set[int]) -> Iterator[Example]:
     wants_same = subject.how == "same on ranks"
-    whole = [len(values) for rank, values in by_rank.items() if rank not in ended]
-    context = circumstances.frozen({"calls_equal_often": len(set(whole)) < 2})
+    # Of a collective each rank makes as many as the others; of other calls perhaps not.
+    often = {len(values) for rank, values in by_rank.items() if rank not in ended}
+    context = circumstances.frozen({} if subject.call == COLLECTIVE else {"calls_equal_often": len(often) < 2})
     compared = 0
     for position in range(max(map(len, by_rank.values()))):
         values = {

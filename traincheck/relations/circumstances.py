@@ -70,7 +70,8 @@ def of_training(call: Call) -> bool:
 def calls_by_group(window: Window, key: str) -> dict[tuple[int, ...], dict[int, list[Call]]]:
     """The training calls of ``key`` on each rank, for each group of ranks that make them together.
 
-    A collective names its group; every other call concerns all ranks. ``collective.`` stands for all collectives.
+    A collective names its group, and whatever else its ranks are doing they make it together; every other call concerns
+    all ranks. ``collective.`` stands for all collectives.
     """
     everyone = tuple(peer.process.rank for peer in window.peers)
     found: dict[tuple[int, ...], dict[int, list[Call]]] = {}
@@ -78,7 +79,7 @@ def calls_by_group(window: Window, key: str) -> dict[tuple[int, ...], dict[int, 
         for call in _calls(peer, key):
             group = call.args.get("group")
             ranks = tuple(rank for rank in everyone if not isinstance(group, tuple) or rank in group)
-            if call.context.stage == "train":
+            if call.context.stage == "train" or group is not None:
                 found.setdefault(ranks, {rank: [] for rank in ranks})[peer.process.rank].append(call)
     return {group: by_rank for group, by_rank in found.items() if len(by_rank) > 1}
 
