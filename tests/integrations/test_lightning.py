@@ -292,10 +292,6 @@ def lose_weights(self: Any, checkpoint: dict[str, Any]) -> None:
     del checkpoint["state_dict"]["net.4.weight"]
 
 
-def count_twice(trainer: Any, pl_module: Any) -> None:
-    trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed += 1
-
-
 class OffByOne:
     """Accumulation over one batch more than was asked for."""
 
@@ -316,7 +312,6 @@ class OffByOne:
         ("LRS006", 0, {"configure_optimizers": schedule("epoch", 24)}, [], {}),
         ("LRS006", 0, {"configure_optimizers": schedule("step", 2)}, [], {}),
         ("CKP005", 24, {"on_save_checkpoint": lose_weights}, [], {"enable_checkpointing": True}),
-        ("END002", 16, {}, [at("on_train_batch_end", 4, count_twice)], {"max_steps": 17}),
         ("ACC001", 0, {}, [], {"accumulate_grad_batches": 3}),
     ],
 )
