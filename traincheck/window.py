@@ -26,10 +26,13 @@ class Window:
         *,
         follows: bool = True,
         final: bool = False,
+        tables: Sequence[tuple[int, Mapping[str, Variable]]] = (),
     ) -> None:
         self.step = step
         self.process = process
         self.variables = variables
+        """As the last optimizer step left them."""
+        self._tables = tables
         self.follows = follows
         """Whether the step before this one was recorded too: relations that compare steps abstain otherwise."""
         self.final = final
@@ -81,6 +84,10 @@ class Window:
         """The variables of ``kind`` as they were ``before`` or ``after`` the call; ``None`` when not recorded."""
         return self._by_place.get((call.seq, point, kind))
 
+    def variables_at(self, call: Call) -> Mapping[str, Variable]:
+        """The variables as they were when ``call`` began: optimizers may step in turn, the others frozen."""
+        return next((table for seq, table in reversed(self._tables) if seq <= call.seq), self.variables)
+
     def changes(self, call: Call, kind: str) -> dict[str, bool] | None:
         """For each variable of ``kind`` whether the call changed it; ``None`` when that was not recorded.
 
@@ -123,11 +130,14 @@ class WindowBuilder:
         follows, self._previous_recorded = self._previous_recorded, record.recorded
         if not record.recorded:
             return None
-        return Window(record.step, self.process, records, self._at_last_step(records), follows=follows)
-
-    def _at_last_step(self, records: Iterable[Record]) -> Mapping[str, Variable]:
-        """The variables as the last optimizer step left them: what a load changes after it belongs to the next step."""
         tables, self._tables = self._tables, [(-1, self._variables)]
+        variables = self._at_last_step(records, tables)
+        return Window(record.step, self.process, records, variables, follows=follows, tables=tables)
+
+    def _at_last_step(
+        self, records: Iterable[Record], tables: Sequence[tuple[int, Mapping[str, Variable]]]
+    ) -> Mapping[str, Variable]:
+        """The variables as the last optimizer step left them: what a load changes after it belongs to the next step."""
         ends = [record.end for record in records if isinstance(record, Call) and record.role == OPTIMIZER_STEP]
         last = max(ends, default=-1)
         return next((table for seq, table in reversed(tables) if seq <= last), self._variables)

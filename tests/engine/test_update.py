@@ -105,7 +105,7 @@ values: st.SearchStrategy[Value] = st.recursive(
 contexts = st.dictionaries(st.text(max_size=5), values, max_size=3).map(fields)
 
 
-@given(st.lists(contexts, max_size=5), st.booleans())
+@given(st.lists(contexts, max_size=5, unique_by=repr), st.booleans())
 @settings(deadline=None)
 def test_every_value_comes_back_as_what_it_was(found: list[Any], given_up: bool) -> None:
     gatherer = Gatherer(Source("run", "train.py", (("torch", "2.13.0"),), "0123456789abcdef"))

@@ -333,3 +333,23 @@ def test_transforms_fake_tensors_and_traces_are_left_alone(record) -> None:
         torch.fx.symbolic_trace(model)(torch.randn(2, 4)).sum().backward()
 
     record(program)
+
+
+def test_what_was_frozen_is_asked_of_the_moment_of_each_optimizer_step(record) -> None:
+    def program() -> None:
+        nets = [torch.nn.Linear(2, 1) for _ in range(2)]
+        optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in nets]
+        for _ in range(2):
+            for net, optimizer in zip(nets, optimizers, strict=True):
+                for other in nets:
+                    other.requires_grad_(other is net)
+                optimizer.zero_grad()
+                net(torch.ones(1, 2)).sum().backward()
+                optimizer.step()
+
+    kept = record(program)
+
+    for window in kept.windows[:2]:
+        for step in window.named("optimizer.step"):
+            own = [found for found in window.variables_at(step).values() if found.optimizer == step.subject]
+            assert [True, True] == [found.trainable for found in own]

@@ -187,10 +187,11 @@ def of_parameters(window: Window, step: Call) -> dict[str, Fields]:
         return known
     after = window.snapshot(step, AFTER, PARAM) or window.snapshot(step, BEFORE, PARAM)
     sizes, rates, lengths = gradients(window, step) or {}, learning_rates(window, step), norms(window, step)
+    variables = window.variables_at(step)
     known = {}
     interned: dict[tuple[Value, ...], Fields] = {}
     for name in after.names if after else ():
-        variable = window.variables.get(name)
+        variable = variables.get(name)
         if variable is None:
             continue
         rate, gradient = rates.get(variable.group), sizes.get(name, "none")
