@@ -17,7 +17,7 @@ try:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
     from transformers.trainer_callback import ExportableState
 
-    from .transformers_moments import TrainerMoments, log_findings
+    from .transformers_moments import TrainerMoments, log_findings, tell_evaluations
 except ImportError as error:
     raise ImportError(
         f'TrainCheckCallback needs transformers ({error}). Run: pip install "traincheck-suite[transformers]"'
@@ -104,6 +104,7 @@ class TrainCheckCallback(TrainerCallback, ExportableState):
         if session is None:
             return
         if self._moments is None or self._moments.session is not session:
+            tell_evaluations(session)
             self._moments = TrainerMoments(session)
         self._watched.tell(f"transformers.{event}", getattr(self._moments, event), args, state, control, **kwargs)
 

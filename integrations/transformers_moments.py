@@ -41,7 +41,6 @@ class TrainerMoments(TrainerCallback):
         optimizer: Any = None,
         **kwargs: Any,
     ) -> None:
-        tell_evaluations(self.session, self._loop)
         items = (item for item in (model, optimizer) if isinstance(item, (Module, Optimizer)))
         self._loop.begin(state.global_step, *items, frozen_adapters=None if model is None else frozen_adapters(model))
         resumed = _resumed_from(args, state)
@@ -159,11 +158,11 @@ def _tensors_in_file(model: Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in live.items() if name not in left_out}
 
 
-def tell_evaluations(session: Session, loop: Loop) -> None:
+def tell_evaluations(session: Session) -> None:
     """Whatever happens inside ``evaluate`` and ``predict`` is evaluation, also in the middle of training."""
 
     def begins(args: tuple[Any, ...], kwargs: dict[str, Any]) -> AbstractContextManager[None]:
-        inside = loop.evaluation()
+        inside = session.stage("eval")
         inside.__enter__()
         return inside
 
@@ -200,4 +199,5 @@ def attach(session: Session, framework: Any) -> None:
         if error is None:
             args[0].add_callback(TrainerMoments(session))
 
+    tell_evaluations(session)
     session.patches.wrap(framework.Trainer, "__init__", Hook("Trainer.__init__", begins, ends))
