@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -101,6 +104,36 @@ def test_a_model_that_was_compiled_before_the_watch_is_compiled_once_more_and_no
 
     assert (2 * expected.graphs, 0, expected.losses) == (found.graphs, found.breaks, found.losses)
     assert () == watches[0].findings
+
+
+FRESH = """
+import json, runpy, sys, warnings
+warnings.simplefilter("ignore")
+import torch, traincheck
+tests = runpy.run_path(sys.argv[1])
+watched = traincheck.watch(overhead=None) if sys.argv[2] == "watched" else None
+found = tests["compiled"]()
+print(json.dumps([found.graphs, found.operations, found.breaks, found.losses]))
+if watched is not None:
+    watched.close()
+    found = tests["compiled"]()
+    print(json.dumps([found.graphs, found.operations, found.breaks, found.losses]))
+"""
+
+
+@pytest.mark.slow
+def test_a_watch_that_begins_before_dynamo_is_imported_breaks_no_graph_then_or_later() -> None:
+    """Dynamo lists torch's functions as it is imported, which any optimizer does."""
+
+    def compiled_afresh(how: str) -> list[list[object]]:
+        command = [sys.executable, "-c", FRESH, __file__, how]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return [json.loads(line) for line in output.splitlines() if line.startswith("[")]
+
+    (expected,) = compiled_afresh("alone")
+
+    assert 0 == expected[2]
+    assert [expected, expected] == compiled_afresh("watched")
 
 
 def test_the_counters_see_a_hook_that_breaks_the_graph() -> None:

@@ -145,9 +145,9 @@ class Patches:
         self._patches.clear()
         _rebind(back, alive(torch.nn.Module))
 
-    def suspended(self) -> AbstractContextManager[None]:
-        """Without the patches on modules: ``torch.jit.script`` reads the source of what it finds there."""
-        return _Suspended(self._functions())
+    def suspended(self, *, everywhere: bool = False) -> AbstractContextManager[None]:
+        """Without the patches on modules, or any: compilers look at what they find there."""
+        return _Suspended(list(self._patches) if everywhere else self._functions())
 
     def _functions(self) -> list[_Patch]:
         return [patch for patch in self._patches if isinstance(patch.owner, types.ModuleType)]
