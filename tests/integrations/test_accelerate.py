@@ -384,4 +384,4 @@ def test_a_forward_past_the_wrapper_is_found_where_the_ranks_part() -> None:
     status, findings = check(PROGRAMS / "past_wrapper.py", "accelerate")
 
     assert 1 == status
-    assert [("DST004", 3)] == [(finding["code"], finding["step"]) for finding in findings]
+    assert [("DST007", 3)] == [(finding["code"], finding["step"]) for finding in findings]

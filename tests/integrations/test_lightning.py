@@ -308,10 +308,10 @@ class OffByOne:
     ("code", "step", "attributes", "callbacks", "options"),
     [
         ("OPT001", 5, {}, [at("on_train_batch_end", 5, replace_head)], {}),
-        ("MOD001", 12, {}, [at("on_validation_end", 12, lambda trainer, pl_module: pl_module.eval())], {}),
+        ("MOD001", 12, {}, [at("on_train_epoch_start", 12, lambda trainer, pl_module: pl_module.eval())], {}),
         ("LRS006", 0, {"configure_optimizers": schedule("epoch", 24)}, [], {}),
         ("LRS006", 0, {"configure_optimizers": schedule("step", 2)}, [], {}),
-        ("CKP005", 24, {"on_save_checkpoint": lose_weights}, [], {"enable_checkpointing": True}),
+        ("CKP005", 12, {"on_save_checkpoint": lose_weights}, [], {"enable_checkpointing": True}),
         ("ACC001", 0, {}, [], {"accumulate_grad_batches": 3}),
     ],
 )

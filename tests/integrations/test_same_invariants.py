@@ -52,7 +52,7 @@ def taught(way: str, folder: Path) -> list[Invariant]:
     for seed, trace in enumerate(traces, start=1):
         command = [BIN / "traincheck-collect", "-o", trace, "--", sys.executable, PROGRAM, way, seed]
         subprocess.run([str(part) for part in command], capture_output=True, check=True, timeout=300)
-    found = infer(traces, jobs=1).invariants
+    found = infer([str(trace) for trace in traces]).invariants
     return [one for one in found if not any("trainer." in str(v) or "one_run" in str(v) for v in one.subject.values())]
 
 

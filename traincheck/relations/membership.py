@@ -97,7 +97,21 @@ def _parameters(subject: Part, window: Window, steps: list[Call], memory: Memory
         else:
             expected = f"all {WORDS[subject.part]} to be {WORDS[subject.whole]}"
             seen = f"{len(names)} of {inside + len(names)} are not"
+            if subject.part == "held":
+                seen += _left_out(window, stepped)
             yield Example(False, context, tuple(names), expected, seen, steps[0].api, len(names))
+
+
+def _left_out(window: Window, stepped: set[str]) -> str:
+    """What no optimizer holds of the models that these train: what they hold instead was often meant to be that."""
+    variables = window.variables.values()
+    models = {known.name.partition(".")[0] for known in variables if known.optimizer in stepped and known.in_model}
+    trainable = (known for known in variables if known.kind == PARAM and known.trainable and not known.optimizer)
+    names = [known.name for known in trainable if known.name.partition(".")[0] in models and not known.tied]
+    if not names:
+        return ""
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"; no optimizer holds {names[0]}{more}, which should train"
 
 
 def _in(group: str, variable: Variable, reached: set[str], ever: set[str]) -> bool:
