@@ -180,6 +180,23 @@ def test_a_rank_that_ended_within_the_step_is_compared_as_far_as_it_came() -> No
     assert [False] == [example.held for example in judged("APIArg", NAME, windows[:1])]
 
 
+def test_what_a_rank_does_after_its_last_step_belongs_to_no_step() -> None:
+    ranks = scripts(2)
+    for rank, script in enumerate(ranks):
+        collective(script, "all_reduce", (0, 1), numel=1)
+        with script.call("optimizer.step", "SGD"):
+            pass
+        if rank == 0:
+            collective(script, "all_reduce", (0, 1), numel=1)
+    windows = [
+        Window(0, script.process, [record for record in script.records if hasattr(record, "role")], {})
+        for script in ranks
+    ]
+    windows[0].peers = tuple(windows)
+
+    assert [True] == [example.held for example in judged("APIArg", NAME, windows[:1])]
+
+
 def test_the_norm_that_gradients_are_clipped_by_is_the_same_on_all_ranks() -> None:
     ranks = scripts(2)
     for rank, script in enumerate(ranks):

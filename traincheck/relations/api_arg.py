@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
@@ -95,7 +96,7 @@ class APIArg:
             return Needs(frozenset({FORWARD, BACKWARD, OPTIMIZER_STEP, *COLLECTIVES}))
         if subject.how == "same in step":
             return Needs(frozenset({subject.call, FORWARD, OPTIMIZER_STEP}))
-        return Needs(frozenset(COLLECTIVES) if subject.call == COLLECTIVE else frozenset({subject.call}))
+        return Needs(frozenset({OPTIMIZER_STEP, *COLLECTIVES} if subject.call == COLLECTIVE else {subject.call}))
 
     def examples(self, subject: Argument, window: Window, memory: Memory) -> Iterable[Example]:
         if subject.how.endswith("ranks"):
@@ -262,16 +263,29 @@ def _value(call: Call, argument: str) -> Value:
 def _across_ranks(subject: Argument, window: Window) -> Iterator[Example]:
     """The n-th call on one rank is compared with the n-th on the others; a call that a rank lacks counts as unequal.
 
-    A rank that ended within the step is compared as far as it came.
+    A rank that ended within the step is compared as far as it came. What ranks do between their last optimizer step
+    and the next batch (waiting for others, the end of the run) they may do in windows that end elsewhere.
     """
     if len(window.peers) < 2:
         return
     ended = {peer.process.rank for peer in window.peers if peer.final}
+    step_ends = {peer.process.rank: _step_end(subject, peer) for peer in window.peers}
     for by_rank in circumstances.calls_by_group(window, subject.call).values():
-        yield from _in_group(subject, {rank: _values(subject, calls) for rank, calls in by_rank.items()}, ended)
+        inside = [sum(call.seq < step_ends[rank] for call in calls) for rank, calls in by_rank.items()]
+        values = {rank: _values(subject, calls) for rank, calls in by_rank.items()}
+        yield from _in_group(subject, values, ended, max(inside))
 
 
-def _in_group(subject: Argument, by_rank: Mapping[int, list[Value]], ended: set[int]) -> Iterator[Example]:
+def _step_end(subject: Argument, window: Window) -> float:
+    if subject.call != COLLECTIVE:
+        return math.inf
+    return max((step.end for step in circumstances.optimizer_steps(window)), default=math.inf)
+
+
+def _in_group(
+    subject: Argument, by_rank: Mapping[int, list[Value]], ended: Collection[int], in_step: int
+) -> Iterator[Example]:
+    """``in_step``: so many of the calls belong to the step, so that a rank which lacks one of them is told."""
     wants_same = subject.how == "same on ranks"
     # Of a collective each rank makes as many as the others; of other calls perhaps not.
     often = {len(values) for rank, values in by_rank.items() if rank not in ended}
@@ -281,7 +295,7 @@ def _in_group(subject: Argument, by_rank: Mapping[int, list[Value]], ended: set[
         values = {
             rank: held[position] if position < len(held) else MISSING
             for rank, held in by_rank.items()
-            if position < len(held) or rank not in ended
+            if position < len(held) or (rank not in ended and position < in_step)
         }
         if len(values) < 2 or None in values.values() or (not wants_same and MISSING in values.values()):
             continue
