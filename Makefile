@@ -55,6 +55,7 @@ bench: $(INSTALLED) peer-venv ## costs, side by side with the peer; writes tests
 	PEER_PYTHON="$(PEER_PYTHON)" $(BIN)/python tests/benchmarks/overhead_cost.py --write
 	PEER_PYTHON="$(PEER_PYTHON)" $(BIN)/python tests/benchmarks/infer_cost.py --write
 	$(BIN)/python tests/benchmarks/memory_cost.py --write
+	$(BIN)/python tests/benchmarks/trainer_cost.py --write
 	$(BIN)/python tests/benchmarks/check_cost.py --write
 	$(BIN)/python tests/benchmarks/startup_cost.py --write
 
