@@ -36,11 +36,14 @@ class Governor:
         self._costs = deque[float](maxlen=REMEMBERED)
         self._idle_costs = deque[float](maxlen=REMEMBERED)
         self._credit = 0.0
+        self._asked = 0
+        """Steps so far: a run that is resumed begins with a later number, and its first steps are first steps too."""
         self._in_pair = False
 
     def records(self, step: int) -> bool:
         """Whether this step is recorded. Asked once for each step, in order."""
-        if self.budget is None or step < FIRST_STEPS:
+        self._asked += 1
+        if self.budget is None or self._asked <= FIRST_STEPS:
             return True
         if step % PAIR:
             return self._in_pair

@@ -98,3 +98,13 @@ def test_a_budget_of_nothing_leaves_the_first_steps() -> None:
 def test_a_negative_budget_is_refused() -> None:
     with pytest.raises(ValueError, match=r"overhead is -0\.1"):
         Governor(-0.1)
+
+
+def test_the_first_steps_of_a_resumed_run_are_recorded_too() -> None:
+    governor = Governor(0.02)
+    recorded = []
+    for step in (0, *range(1001, 1012)):
+        recorded.append(governor.records(step))
+        governor.measured(step, 0.01, 0.01, recorded=recorded[-1])
+
+    assert [True] * 10 + [False] * 2 == recorded
