@@ -14,6 +14,7 @@ from torch.utils.data import dataloader
 from traincheck.record import Session
 from traincheck.record.arguments import argument
 from traincheck.record.hooks_checkpoint import live_tensors
+from traincheck.record.hooks_schedule import SCHEDULED_ONCE
 from traincheck.record.loop import Loop, Schedule
 from traincheck.record.models import innermost_optimizer
 from traincheck.record.patching import Hook
@@ -56,7 +57,7 @@ class AcceleratorMoments:
         wrap(dataloader._BaseDataLoaderIter, "__next__", Hook("accelerate.batch", self._fetches, _nothing))
         wrap(Accelerator, "accumulate", Hook("accelerate.accumulate", self._accumulates, _nothing))
         wrap(AcceleratedOptimizer, "step", Hook("accelerate.step", self._steps, self._stepped))
-        wrap(AcceleratedScheduler, "step", Hook("accelerate.schedule", self._schedules, _nothing))
+        wrap(AcceleratedScheduler, "step", Hook("accelerate.schedule", self._schedules, self._scheduled))
         wrap(Accelerator, "save_state", Hook("accelerate.save_state", self._saves, self._saved))
         wrap(Accelerator, "save_model", Hook("accelerate.save_model", self._saves, self._saved_model))
         wrap(Accelerator, "load_state", Hook("accelerate.load_state", _nothing, self._loaded))
@@ -121,6 +122,12 @@ class AcceleratorMoments:
     def _schedules(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not any(known is args[0].scheduler for known in self._schedulers):
             self._schedulers.append(args[0].scheduler)
+        if self._own_loop() is not None:
+            self.session.calls.thread.inside[SCHEDULED_ONCE] = 1
+
+    def _scheduled(self, token: None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, error: Any) -> None:
+        # It advances the schedule once for each process: schedules of Accelerate count batches of all processes.
+        self.session.calls.thread.inside.pop(SCHEDULED_ONCE, None)
 
     def _saves(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._close_step(keep=True)

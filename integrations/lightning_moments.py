@@ -22,7 +22,14 @@ from .schedules import length_of, schedule_of
 FRAMEWORK: Final = "lightning"
 
 HOOKS: Final = (
-    *("on_fit_start", "on_train_start", "on_train_batch_start", "on_before_backward", "on_before_optimizer_step"),
+    *(
+        "on_fit_start",
+        "on_train_start",
+        "on_train_epoch_start",
+        "on_train_batch_start",
+        "on_before_backward",
+        "on_before_optimizer_step",
+    ),
     *("on_train_batch_end", "on_train_end", "on_exception"),
     *(f"on_{stage}_{moment}" for stage in ("validation", "test", "predict") for moment in ("start", "end")),
 )
@@ -64,6 +71,12 @@ class TrainerMoments:
         resumed = trainer.ckpt_path
         if resumed is not None and Path(resumed).is_file() and _whole(pl_module):
             self._loop.loaded(Path(resumed), pl_module, live_tensors(pl_module))
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Module) -> None:
+        # StochasticWeightAveraging puts its average into the model for one last pass, over the statistics of norms.
+        for callback in trainer.callbacks:
+            if getattr(callback, "swa_end", None) == trainer.current_epoch - 1:
+                self._loop.replaced(pl_module, f"lightning.{type(callback).__name__}")
 
     def on_train_batch_start(self, trainer: Any, pl_module: Module, *_: Any) -> None:
         if not self._backwards:

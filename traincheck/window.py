@@ -147,7 +147,16 @@ class WindowBuilder:
         if not self._records:
             return None
         records, self._records = self._records, []
-        return Window(step, self.process, records, self._variables, follows=self._previous_recorded, final=True)
+        variables = self._at_last_step(records, self._tables)
+        return Window(
+            step,
+            self.process,
+            records,
+            variables,
+            follows=self._previous_recorded,
+            final=True,
+            tables=self._tables,
+        )
 
 
 def windows(process: Process, records: Iterable[Record]) -> Iterator[Window]:

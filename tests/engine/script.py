@@ -129,6 +129,14 @@ class Script:
                 pass
         self.end()
 
+    def evaluation(self) -> None:
+        """One batch in evaluation mode."""
+        training, self.context = self.context, Context(stage="eval", grad_enabled=False)
+        out: dict[str, Value] = {"requires_grad": False, "size": 8, "dtype": "float32"}
+        with self.call(FORWARD, "Net", out, training=False, size=8, inputs=next(self._contents)):
+            pass
+        self.context = training
+
     def end(self) -> None:
         """The end of the step."""
         self.records.append(StepEnd(next(self._seq), self.steps))
@@ -144,4 +152,5 @@ def clean_run(steps: int = 12, seed: int = 0) -> Script:
     script = Script(seed=seed)
     for _ in range(steps):
         script.step()
+        script.evaluation()
     return script

@@ -115,7 +115,8 @@ def scheduler_twice(script: Script) -> None:
     script.step(scheduler_steps=2)
 
 
-def weights_move_between_steps(script: Script) -> None:
+def evaluation_moves_weights(script: Script) -> None:
+    script.evaluation()
     script.params[NAMES[0]] += 1
     script.step()
 
@@ -126,7 +127,7 @@ FAULTS: list[tuple[Callable[[Script], None], str]] = [
     (one_layer_stays, "stayed exactly the same"),
     (stay_in_eval_mode, "training False"),
     (scheduler_twice, "2 of StepLR"),
-    (weights_move_between_steps, "changed after one optimizer step and before the next"),
+    (evaluation_moves_weights, "1 of 4 parameters are not what they were before it"),
 ]
 
 

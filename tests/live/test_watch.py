@@ -18,7 +18,7 @@ from traincheck.watching import Watch
 
 EVIDENCE = Evidence(examples=10, steps=10, runs=1, programs=1, confidence=0.99)
 
-OWN = Curation("OWN001", "Parameters do not change between steps.", "error", "Nothing looks.", "Look.")
+OWN = Curation("OWN001", "An evaluation leaves the parameters alone.", "error", "Nothing looks.", "Look.")
 
 PARAMETERS_STAY = Invariant(
     "Consistent", {"kind": "param", "across": "steps"}, ALWAYS, OWN.title, EVIDENCE, curation=OWN
@@ -46,8 +46,16 @@ def train(trouble: Trouble = lambda step, model: None, steps: int = 6, stop: Wat
         optimizer.zero_grad()
         model(torch.randn(4, 4)).square().sum().backward()
         optimizer.step()
+        evaluate(model)
         trouble(step, model)
     return model
+
+
+def evaluate(model: torch.nn.Module) -> None:
+    model.eval()
+    with torch.no_grad():
+        model(torch.ones(2, 4))
+    model.train()
 
 
 def overwrite_at_step_3(step: int, model: torch.nn.Module) -> None:
@@ -145,6 +153,7 @@ def test_models_that_exist_already_are_found_and_steps_can_be_told() -> None:
                 optimizer.zero_grad()
                 model(torch.ones(2, 4)).sum().backward()
                 optimizer.step()
+            evaluate(model)
             traincheck.step()
             overwrite_at_step_3(step + 2, model)
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from traincheck.record.session import Session
 
 _INITIAL = "initial step"
+SCHEDULED_ONCE = "scheduled once"
+"""While this is set (``inside`` of the thread), all steps of a schedule are one: 1 before it is taken, 2 after."""
 
 
 class ScheduleHooks:
@@ -31,8 +33,10 @@ class ScheduleHooks:
         inside = session.calls.thread.inside
         key = (LR_STEP, id(scheduler))
         inside[key] = inside.get(key, 0) + 1
-        if inside[key] > 1:
+        if inside[key] > 1 or inside.get(SCHEDULED_ONCE) == 2:
             return None
+        if SCHEDULED_ONCE in inside:
+            inside[SCHEDULED_ONCE] = 2
         label = self._labels.label(scheduler, type(scheduler).__name__)
         described = {"in_init": bool(inside.get(_INITIAL))}
         call = session.open(LR_STEP, f"{qualified(type(scheduler))}.step", label, described)

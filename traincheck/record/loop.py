@@ -130,6 +130,12 @@ class Loop:
         """The run goes on from the checkpoint of ``model`` at ``path``."""
         self._compare(TRAINER_LOAD, "load", path, model, tensors)
 
+    def replaced(self, model: Module, by: str) -> None:
+        """The framework puts other weights into ``model``, as it was asked to: ``by`` is who does."""
+        session, subject = self._session, self._session.models.path(innermost(model))
+        if session.recording:
+            session.boundary.run(TRAINER_LOAD, session.tell, TRAINER_LOAD, by, subject, {}, {})
+
     def end(self, account: Ended) -> None:
         """The run is over."""
         self._inside.close()

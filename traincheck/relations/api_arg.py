@@ -60,6 +60,9 @@ TABLE: Final[tuple[tuple[str, str, tuple[How, ...], str], ...]] = (
 COLLECTIVE_ARGUMENTS: Final = ("name", "numel", "op", "dtype")
 """What must agree in the n-th collective of a group: which it is, of how much, and what it does."""
 
+RATES: Final = ("p", "dropout_p", "active")
+"""What says how much dropout there is. It may change on purpose; that it stops in the middle is what must not be."""
+
 MAX_SUBJECTS: Final = 4096
 """How many distinct objects a steady or distinct argument is remembered for."""
 
@@ -101,6 +104,8 @@ class APIArg:
     def examples(self, subject: Argument, window: Window, memory: Memory) -> Iterable[Example]:
         if subject.how.endswith("ranks"):
             return _across_ranks(subject, window)
+        if subject.how == "steady" and subject.argument in RATES:
+            return _kept_on(subject, window, memory)
         if subject.how in ("steady", "distinct"):
             return _over_time(subject, window, memory)
         if subject.how == "same in step":
@@ -113,6 +118,8 @@ class APIArg:
             return SENTENCES[subject.argument]
         if subject.call == COLLECTIVE:
             return f"the n-th collective of a group of ranks has the same {argument} on all of them"
+        if subject.how == "steady" and subject.argument in RATES:
+            return f"{call} is not switched off where it was on"
         what = {
             "true": "is true",
             "false": "is false",
@@ -232,14 +239,38 @@ def _last_before(calls: list[Call], later: Call) -> Call | None:
     return next((call for call in reversed(calls) if call.seq < later.seq), None)
 
 
+def _kept_on(subject: Argument, window: Window, memory: Memory) -> Iterator[Example]:
+    """Dropout is not switched off where it was on. A module may use several rates, and ends none that it began with."""
+    usual: dict[tuple[Value, ...], set[Value]] = memory.state.setdefault("usual", {})
+    began: dict[tuple[Value, ...], int] = memory.state.setdefault("began", {})
+    for call in window.named(subject.call):
+        value, key = _value(call, subject.argument), _circumstance(call)
+        if value is None or (key not in began and len(began) >= MAX_SUBJECTS):
+            continue
+        known = usual.setdefault(key, set())
+        if began.setdefault(key, window.step) == window.step:
+            known.add(value)
+            continue
+        held = bool(value) or value in known
+        usual_value = next((one for one in known if one), value)
+        expected, seen = f"{subject.argument} {usual_value}, as before", f"{subject.argument} {value}"
+        yield _example(held, _context(window, call), call, expected, seen)
+        known.add(value)
+
+
+def _circumstance(call: Call) -> tuple[Value, ...]:
+    """What is compared over time: the same object in the same situation."""
+    told = (call.context.stage, call.context.grad_enabled, call.args.get("recompute"))
+    return (call.subject or call.api, call.api, *told)
+
+
 def _over_time(subject: Argument, window: Window, memory: Memory) -> Iterator[Example]:
     last: dict[tuple[Value, ...], Value] = memory.state
     for call in window.named(subject.call):
         value = _value(call, subject.argument)
         if value is None:
             continue
-        circumstance = (call.context.stage, call.context.grad_enabled, call.args.get("recompute"))
-        key = (call.subject or call.api, call.api, *circumstance)
+        key = _circumstance(call)
         before = last.get(key)
         if len(last) < MAX_SUBJECTS or key in last:
             last[key] = value

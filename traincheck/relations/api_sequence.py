@@ -32,7 +32,7 @@ from traincheck.vocabulary import (
 )
 from traincheck.window import Window
 
-How = Literal["in step", "between", "ever", "after a step"]
+How = Literal["in step", "between", "ever", "after a step", "at first"]
 
 CYCLE: Final = (
     FORWARD,
@@ -44,7 +44,6 @@ CYCLE: Final = (
     SCALER_STEP,
     OPTIMIZER_STEP,
     SCALER_UPDATE,
-    LR_STEP,
 )
 """The training cycle in its usual order: hypotheses of order within a step go forwards along it."""
 
@@ -63,11 +62,16 @@ NEVER_AFTER: Final = ((CHECKPOINT_LOAD, PARAM_INIT),)
 """``(first, second)``: once ``first`` has happened, ``second`` does not undo most of it."""
 
 
+AT_FIRST: Final = ((OPTIMIZER_STEP, LR_STEP),)
+"""``(first, second)``: the very first ``second`` of an object comes after a ``first``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """``in step``: each ``second`` has a ``first`` before it in its step. ``between``: between two ``second`` lies a
     ``first``. Both are judged in programs that make both calls. ``after a step``: after an optimizer step, a ``first``
-    begins anew before the next ``second``. ``ever``: what a ``first`` did, no ``second`` undoes."""
+    begins anew before the next ``second``. ``at first``: the first ``second`` of all comes after a ``first``.
+    ``ever``: what a ``first`` did, no ``second`` undoes."""
 
     first: str
     second: str
@@ -92,18 +96,24 @@ class APISequence:
         for first, second in RENEWED:
             if any(call.context.autocast for call in window.named(second)):
                 yield Order(first, second, "after a step")
+        for first, second in AT_FIRST:
+            if second in window.keys:
+                yield Order(first, second, "at first")
         for first, second in NEVER_AFTER:
             if first in window.keys:
                 yield Order(first, second, "ever")
 
     def needs(self, subject: Order) -> Needs:
-        return Needs(frozenset({subject.first, subject.second, OPTIMIZER_STEP}))
+        also = {SCALER_STEP} if subject.how == "at first" else set()
+        return Needs(frozenset({subject.first, subject.second, OPTIMIZER_STEP, *also}))
 
     def examples(self, subject: Order, window: Window, memory: Memory) -> Iterable[Example]:
         if subject.how == "in step":
             return _in_step(subject, window, memory)
         if subject.how == "between":
             return _between(subject, window, memory)
+        if subject.how == "at first":
+            return _at_first(subject, window, memory)
         return (_renewed if subject.how == "after a step" else _never_after)(subject, window, memory)
 
     def describe(self, subject: Order) -> str:
@@ -112,6 +122,8 @@ class APISequence:
             return f"{second} comes after {first} in its step"
         if subject.how == "between":
             return f"between {second} and the next there is {first}"
+        if subject.how == "at first":
+            return f"the first {noun(subject.second)} comes after {first}"
         if subject.how == "after a step":
             return f"after an optimizer step, {first} begins anew before {second} within it"
         return f"after {first} most of what was loaded sees no {noun(subject.second)}"
@@ -168,6 +180,30 @@ def _between(subject: Order, window: Window, memory: Memory) -> Iterator[Example
             names = (call.subject or call.api,)
             yield Example(False, circumstances.frozen(context), names, expected, "none", call.api)
     memory.state["made"] = made
+
+
+def _at_first(subject: Order, window: Window, memory: Memory) -> Iterator[Example]:
+    """A schedule that was resumed, or has advanced already, is in the middle of its pace: only its first step counts.
+
+    In steps that were left out there was a step, and one that a gradient scaler leaves out is one.
+    """
+    began: dict[str, int] = memory.state.setdefault("began", {})
+    keys = (subject.first, SCALER_STEP, subject.second)
+    calls = sorted((call for key in keys for call in window.named(key)), key=lambda call: call.seq)
+    stepped: float = memory.state.get("stepped", -1)
+    if calls and not window.follows:
+        stepped = max(stepped, calls[0].seq)
+    for call in calls:
+        if call.role != subject.second:
+            stepped = call.seq
+        elif call.args.get("in_init"):
+            began[call.subject] = call.seq
+        elif not call.error and call.out.get("last_epoch") == 1:
+            context, first = circumstances.frozen(circumstances.of_cycle(window, call)), one(subject.first)
+            expected, seen = f"{first} before {one(subject.second)}", f"no {subject.first} since the schedule began"
+            held = stepped > began.get(call.subject, -1)
+            yield Example(held, context, (call.subject or call.api,), expected, seen, call.api)
+    memory.state["stepped"] = stepped
 
 
 def _renewed(subject: Order, window: Window, memory: Memory) -> Iterator[Example]:

@@ -74,11 +74,13 @@ class Cadence:
         """Counts run from just after one ``per`` to the next and start at the first ``per`` of the run.
 
         Each object counts for itself: two optimizers that step in turn are two cadences of the same kind. A single
-        double count fails no *at most once*: a program may leave out one step (an overflow) and count on.
+        double count fails no *at most once*: a program may leave out one step (an overflow) and count on. For the same
+        reason *steady* fails only once another pace was kept for two counts on end.
         """
         since: Counter[str] = memory.state.setdefault("since", Counter())
         counted: dict[str, dict[str, int]] = memory.state.setdefault("counted", {})
         usual: dict[tuple[str, str], int] = memory.state.setdefault("usual", {})
+        latest: dict[tuple[str, str], int] = memory.state.setdefault("latest", {})
         if not window.follows:
             counted.clear()
         ended = circumstances.pass_ended(window)
@@ -99,10 +101,16 @@ class Cadence:
             numbers = {name: since[name] - last.get(name, 0) for name in counted_here}
             label, number = _telling(numbers)
             before = usual.get((call.subject, label))
-            usual[call.subject, label] = number
-            if subject.how == "steady" and before is None:
+            last_number = latest.get((call.subject, label))
+            latest[call.subject, label] = number
+            if subject.how != "steady":
+                held = _held(subject.how, number, last_number)
+            elif before is None:
+                usual[call.subject, label] = number
                 continue
-            held = _held(subject.how, number, before)
+            else:
+                held = number == before or number != last_number
+                usual[call.subject, label] = before if held else number
             context = circumstances.of_cycle(window, call)
             context["pass_ended"] = ended or memory.state.get("ended", False)
             expected = (
@@ -126,8 +134,6 @@ class Cadence:
 
 def _held(how: How, number: int, before: int | None) -> bool:
     """Too many counts when it happens twice on end: a step that the program left out doubles one count."""
-    if how == "steady":
-        return number == before
     return number == 1 if how == "once" else min(number, number if before is None else before) <= 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,20 @@ from traincheck.events import Variable
 from traincheck.relations import circumstances
 from traincheck.relations.contract import Example, Memory, Needs
 from traincheck.values import Fields
-from traincheck.vocabulary import AFTER, BEFORE, CHECKPOINT_LOAD, GRAD, LR, OPTIMIZER_STEP, PARAM, PLURAL, ROUNDED
+from traincheck.vocabulary import (
+    AFTER,
+    BEFORE,
+    CHECKPOINT_LOAD,
+    CHECKPOINT_SAVE,
+    FORWARD,
+    GRAD,
+    LR,
+    OPTIMIZER_STEP,
+    PARAM,
+    PLURAL,
+    ROUNDED,
+    TRAINER_LOAD,
+)
 from traincheck.window import Window, content
 
 Across = Literal["ranks", "steps", "names", "copies"]
@@ -57,6 +71,8 @@ class Consistent:
             return Needs(calls, frozenset({(OPTIMIZER_STEP, PLACES[subject.kind], subject.kind)}))
         if subject.across == "copies":
             return Needs(calls, frozenset({(OPTIMIZER_STEP, BEFORE, PARAM), (OPTIMIZER_STEP, BEFORE, ROUNDED)}))
+        if subject.across == "steps":
+            calls |= {FORWARD, CHECKPOINT_SAVE, *LOADS}
         return Needs(calls, frozenset({(OPTIMIZER_STEP, BEFORE, PARAM), (OPTIMIZER_STEP, AFTER, PARAM)}))
 
     def examples(self, subject: Equal, window: Window, memory: Memory) -> Iterable[Example]:
@@ -72,7 +88,7 @@ class Consistent:
         if subject.across == "ranks":
             return f"{PLURAL[subject.kind]} are equal on all ranks at each optimizer step"
         if subject.across == "steps":
-            return "parameters do not change between two optimizer steps"
+            return "an evaluation or a checkpoint leaves the parameters as the last optimizer step made them"
         if subject.across == "copies":
             return "before an optimizer step, a parameter of low precision equals its master weight, rounded"
         return "parameters that share one tensor under several names stay one tensor"
@@ -199,12 +215,19 @@ def _odd_ones_out(name: str, values: Values) -> str:
 
 
 def _across_steps(window: Window, memory: Memory) -> Iterator[Example]:
-    """Parameters of models that this step trains, as long as one optimizer holds them and nothing is loaded."""
+    """Parameters that this step trains, where the program evaluated or saved since the step before.
+
+    What a program does to its weights in the training itself (it clips them, averages them, takes them back) is its
+    own affair; what it does only around an evaluation, and does not undo, is not.
+    """
     before = circumstances.parameters_at_step(window, BEFORE)
     last: dict[str, tuple[object, object]] = memory.state.get("last", {})
-    usual: dict[str, bool] = memory.state.setdefault("usual", {})
-    loaded = bool(window.named(CHECKPOINT_LOAD)) or memory.state.get("loaded", False)
-    stepped = {step.subject for step in window.named(OPTIMIZER_STEP)}
+    habit: dict[str, bool] = memory.state.setdefault("habit", {})
+    steps = window.named(OPTIMIZER_STEP)
+    first = steps[0].seq if steps else math.inf
+    loaded = any(window.named(load) for load in LOADS) or memory.state.get("loaded", False)
+    looked_at = memory.state.get("looked at", False) or any(seq < first for seq in _looked_at(window))
+    stepped = {step.subject for step in steps}
     groups: dict[tuple[Fields, bool], list[str]] = {}
     for name, value in before.items():
         variable = window.variables.get(name)
@@ -215,34 +238,40 @@ def _across_steps(window: Window, memory: Memory) -> Iterator[Example]:
         if holder != _holder(variable):
             continue
         equal = value == then
-        context = circumstances.frozen(
-            {
-                "trainable": variable.trainable,
-                "moves_by_habit": usual.setdefault(name, not equal),
-            }
-        )
+        if not looked_at:
+            habit[name] = habit.get(name, False) or not equal
+            continue
+        moves = habit.setdefault(name, not equal)
+        context = circumstances.frozen({"trainable": variable.trainable, "moves_by_habit": moves})
         groups.setdefault((context, equal), []).append(name)
     now = circumstances.parameters_at_step(window, AFTER)
     if now:
         known = window.variables
         memory.state["last"] = {name: (value, _holder(known[name])) for name, value in now.items() if name in known}
-    memory.state["loaded"] = _loaded_after_step(window)
+    if steps:
+        memory.state["loaded"] = any(call.seq > steps[-1].seq for load in LOADS for call in window.named(load))
+        memory.state["looked at"] = any(seq > steps[-1].seq for seq in _looked_at(window))
     for (context, equal), names in groups.items():
         if equal:
             yield Example(True, context, count=len(names))
         else:
-            seen = f"{len(names)} of {len(before)} parameters changed after one optimizer step and before the next"
-            yield Example(False, context, tuple(names), "unchanged between two optimizer steps", seen, count=len(names))
+            seen = f"{len(names)} of {len(before)} parameters are not what they were before it"
+            expected = "the same weights after an evaluation or a checkpoint as before it"
+            yield Example(False, context, tuple(names), expected, seen, count=len(names))
+
+
+LOADS: Final = (CHECKPOINT_LOAD, TRAINER_LOAD)
+
+
+def _looked_at(window: Window) -> Iterator[int]:
+    """When the program evaluated or saved."""
+    yield from (call.seq for call in window.named(FORWARD) if call.context.stage == "eval")
+    yield from (call.seq for call in window.named(CHECKPOINT_SAVE))
 
 
 def _holder(variable: Variable) -> tuple[str, tuple[int, ...]]:
     """What stays the same as long as it is the same parameter of the same optimizer."""
     return variable.optimizer, variable.shape
-
-
-def _loaded_after_step(window: Window) -> bool:
-    steps = window.named(OPTIMIZER_STEP)
-    return bool(steps) and any(call.seq > steps[-1].seq for call in window.named(CHECKPOINT_LOAD))
 
 
 def _across_names(window: Window, memory: Memory) -> Iterator[Example]:

@@ -55,7 +55,7 @@ CHILDREN: Final[dict[str, tuple[tuple[str, How], ...]]] = {
         (ACTIVE + DROPOUT, "never"),
     ),
     CHECKPOINT_LOAD: ((CHANGE + PARAM, "some"),),
-    AUTOCAST: ((OPTIMIZER_STEP, "never"), (FORWARD, "some")),
+    AUTOCAST: ((OPTIMIZER_STEP, "never"),),
 }
 """What the vocabulary allows to happen inside what. A closed list, so that every trace proposes the same."""
 
@@ -185,7 +185,8 @@ def _changes(subject: Contain, window: Window, call: Call) -> Iterator[Example]:
     changed = window.changes(call, kind)
     if not changed or call.args.get("skipped"):
         return
-    contexts = circumstances.of_parameters(window, call) if subject.parent == OPTIMIZER_STEP else {}
+    in_step = subject.parent == OPTIMIZER_STEP
+    contexts = circumstances.of_parameters(window, call) if in_step else {}
     if subject.how == "some":
         yield _some(window, call, changed, contexts, kind)
         return
@@ -193,11 +194,11 @@ def _changes(subject: Contain, window: Window, call: Call) -> Iterator[Example]:
     by_context: dict[tuple[Fields, bool], list[str]] = {}
     for name, moved in changed.items():
         context = contexts.get(name, shared)
-        if contexts and subject.how == "never":
+        if in_step and subject.how == "never":
             if ("trainable", False) not in context:
                 continue
             context = shared
-        if contexts and subject.how == "every" and not circumstances.must_move(context):
+        if in_step and subject.how == "every" and not circumstances.must_move(context):
             continue
         by_context.setdefault((context, moved), []).append(name)
     for (context, moved), names in by_context.items():
