@@ -348,3 +348,89 @@ def test_containment_is_by_interval() -> None:
 
     assert {-1} == {call.parent for call in calls}
     assert 1 == len(failures("EventContain", Contain(FORWARD, "active:dropout", "never"), script.windows()))
+
+
+def test_a_module_may_use_several_dropout_rates_and_change_them_but_not_stop() -> None:
+    steady = Argument(DROPOUT, "p", "steady")
+
+    def run(*rates: float) -> list[bool]:
+        script = Script()
+        for rate in rates:
+            for p in (0.3, rate):
+                with script.call(DROPOUT, "Net", p=p):
+                    pass
+            script.end()
+        return [example.held for example in examples("APIArg", steady, script.windows())]
+
+    assert [True] * 4 == run(0.5, 0.5, 0.4)
+    assert [True, True, True, False, True, True] == run(0.5, 0.5, 0.0, 0.0)
+
+
+def schedule(*, first: int, before: bool, began_late: bool = False) -> list[bool]:
+    """A schedule whose first step has the number ``first``, before or after the optimizer step of that step."""
+    script = Script()
+    if began_late:
+        with script.call(OPTIMIZER_STEP, "SGD"):
+            pass
+    with script.call(LR_STEP, "StepLR", {"last_epoch": 0}, in_init=True):
+        pass
+    roles = [LR_STEP, OPTIMIZER_STEP] if before else [OPTIMIZER_STEP, LR_STEP]
+    for step in range(2):
+        for role in roles:
+            with script.call(role, "StepLR", {"last_epoch": first + step}, in_init=False):
+                pass
+        script.end()
+    order = Order(OPTIMIZER_STEP, LR_STEP, "at first")
+    return [example.held for example in examples("APISequence", order, script.windows())]
+
+
+def test_only_the_first_step_of_a_schedule_must_follow_an_optimizer_step() -> None:
+    assert [True] == schedule(first=1, before=False)
+    assert [False] == schedule(first=1, before=True)
+    assert [False] == schedule(first=1, before=True, began_late=True)
+    assert [] == schedule(first=7, before=True)  # resumed
+
+
+def test_weights_may_change_in_training_but_not_around_an_evaluation() -> None:
+    def run(*, evaluates: bool, habit: bool = False) -> list[bool]:
+        script = clean_run(3)
+        script.step()
+        if habit:
+            script.params[NAMES[0]] += 1
+        script.step()
+        if evaluates:
+            script.evaluation()
+        script.params[NAMES[0]] += 1
+        script.step()
+        found = failures("Consistent", Equal(PARAM, "steps"), script.windows())
+        return [("moves_by_habit", True) in example.context for example in found]
+
+    assert [] == run(evaluates=False)
+    assert [False] == run(evaluates=True)
+    assert [True] == run(evaluates=True, habit=True)
+
+
+def test_another_pace_counts_once_it_is_kept() -> None:
+    def run(*backwards: int) -> list[int]:
+        script = Script()
+        for number in backwards:
+            script.step(backwards=number)
+        found = examples("Cadence", Count(BACKWARD, OPTIMIZER_STEP, "steady"), script.windows())
+        return [place for place, example in enumerate(found) if not example.held]
+
+    assert [] == run(4, 4, 4, 2, 4, 4, 1, 4)
+    assert [2] == run(4, 4, 4, 1, 1, 1)
+
+
+def test_what_comes_after_the_last_step_does_not_change_what_was_frozen_in_it() -> None:
+    script = Script()
+    script.step()
+    with script.call(OPTIMIZER_STEP, "SGD") as call:
+        script.look(call, BEFORE, PARAM)
+    script.params[NAMES[0]] += 1
+    script.look(call, "after", PARAM)
+    script.records.append(VariableTable(script.next_seq(), (parameter("Merged.weight", trainable=False),)))
+    windows = script.windows()
+
+    assert windows[-1].final
+    assert [] == examples("EventContain", Contain(OPTIMIZER_STEP, "change:param", "never"), windows)
