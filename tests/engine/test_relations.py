@@ -25,6 +25,7 @@ from traincheck.vocabulary import (
     DROPOUT,
     FORWARD,
     GRAD_CLIP,
+    GRAD_UNSCALE,
     LOSS,
     LR_STEP,
     MODULE_FORWARD,
@@ -434,3 +435,79 @@ def test_what_comes_after_the_last_step_does_not_change_what_was_frozen_in_it() 
 
     assert windows[-1].final
     assert [] == examples("EventContain", Contain(OPTIMIZER_STEP, "change:param", "never"), windows)
+
+
+def rates(*values: float) -> list[bool]:
+    script = Script()
+    for rate in values:
+        with script.call(OPTIMIZER_STEP, "SGD", lr=rate):
+            pass
+        with script.call(LR_STEP, "StepLR", in_init=False):
+            pass
+        script.end()
+    found = examples("APIArg", Argument(OPTIMIZER_STEP, "lr", "lasting"), script.windows())
+    return [example.held for example in found]
+
+
+def test_a_schedule_may_touch_zero_but_not_stay_there() -> None:
+    assert [True, True] == rates(0.0, 0.1, 0.2, 0.1)  # a warm-up
+    assert [True, True, True] == rates(0.1, 0.0, 0.1, 0.0)  # restarts
+    assert [True, False, False] == rates(0.1, 0.0, 0.0, 0.0)
+
+
+def clips(*roles: str, bound: float = 1.0, optimizers: int = 1) -> list[bool]:
+    script = Script()
+    for _ in range(2):
+        for role in roles:
+            with script.call(role, "SGD" if role == OPTIMIZER_STEP else "", max_norm=bound):
+                pass
+        for other in range(1, optimizers):
+            with script.call(OPTIMIZER_STEP, f"SGD#{other}"):
+                pass
+        script.end()
+    found = examples("APISequence", Order(BACKWARD, GRAD_CLIP, "afresh"), script.windows())
+    return [example.held for example in found]
+
+
+def test_clipping_comes_before_the_step() -> None:
+    assert [True, True] == clips(BACKWARD, GRAD_CLIP, OPTIMIZER_STEP)
+    assert [True, True] == clips(BACKWARD, BACKWARD, GRAD_CLIP, GRAD_CLIP, OPTIMIZER_STEP)
+    assert [False, False] == clips(BACKWARD, OPTIMIZER_STEP, GRAD_CLIP)
+    assert [] == clips(BACKWARD, OPTIMIZER_STEP, GRAD_CLIP, bound=float("inf"))  # only asks for the norm
+    assert [] == clips(BACKWARD, OPTIMIZER_STEP, GRAD_CLIP, optimizers=2)  # perhaps those of the other one
+
+
+def test_gradients_of_a_scaled_loss_are_unscaled_before_they_are_applied() -> None:
+    def run(*between: str, scaled: bool = True) -> list[bool]:
+        script = Script()
+        with script.call(BACKWARD, scaled=scaled):
+            pass
+        for role in (*between, OPTIMIZER_STEP):
+            with script.call(role, "SGD"):
+                pass
+        script.end()
+        order = Order(GRAD_UNSCALE, OPTIMIZER_STEP, "afresh")
+        return [example.held for example in examples("APISequence", order, script.windows())]
+
+    assert [False] == run()
+    assert [True] == run(GRAD_UNSCALE)
+    assert [True] == run(SCALER_STEP)
+    assert [] == run(scaled=False)
+
+
+def evaluated(*, training: bool, active: bool, stage: str = "eval", p: float = 0.5) -> list[bool]:
+    script = Script()
+    script.context = Context(stage=stage, grad_enabled=False)
+    with script.call(FORWARD, "Net", training=training), script.call(DROPOUT, "Net.drop", p=p, active=active):
+        pass
+    script.end()
+    found = examples("APIArg", Argument(DROPOUT, "active", "off in evaluation"), script.windows())
+    return [example.held for example in found]
+
+
+def test_an_evaluation_in_training_mode_is_told_by_its_dropout() -> None:
+    assert [True] == evaluated(training=False, active=False)
+    assert [False] == evaluated(training=True, active=True)
+    assert [] == evaluated(training=False, active=True)  # Monte-Carlo dropout
+    assert [] == evaluated(training=True, active=True, stage="train")  # a teacher
+    assert [] == evaluated(training=True, active=False, p=0.0)

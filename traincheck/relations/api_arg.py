@@ -21,6 +21,7 @@ from traincheck.vocabulary import (
     FORWARD,
     GRAD_CLIP,
     LOSS,
+    LR_STEP,
     MODULE_FORWARD,
     OPTIMIZER_STEP,
     SPECTRAL_NORM,
@@ -29,7 +30,18 @@ from traincheck.vocabulary import (
 )
 from traincheck.window import Window
 
-How = Literal["true", "false", "steady", "equal", "distinct", "same in step", "same on ranks", "distinct on ranks"]
+How = Literal[
+    "true",
+    "false",
+    "steady",
+    "equal",
+    "distinct",
+    "lasting",
+    "off in evaluation",
+    "same in step",
+    "same on ranks",
+    "distinct on ranks",
+]
 
 TABLE: Final[tuple[tuple[str, str, tuple[How, ...], str], ...]] = (
     (FORWARD, "training", ("steady",), ""),
@@ -39,7 +51,7 @@ TABLE: Final[tuple[tuple[str, str, tuple[How, ...], str], ...]] = (
     (FORWARD, "inputs", ("distinct", "distinct on ranks"), ""),
     (MODULE_FORWARD, "training", ("steady",), ""),
     (DROPOUT, "p", ("steady",), ""),
-    (DROPOUT, "active", ("true", "false", "steady"), ""),
+    (DROPOUT, "active", ("true", "false", "steady", "off in evaluation"), ""),
     (ATTENTION, "active", ("false", "steady"), ""),
     (ATTENTION, "dropout_p", ("steady",), ""),
     (ATTENTION, "causal", ("steady",), ""),
@@ -52,7 +64,7 @@ TABLE: Final[tuple[tuple[str, str, tuple[How, ...], str], ...]] = (
     (GRAD_CLIP, "max_norm", ("same on ranks",), ""),
     (GRAD_CLIP, "tensors", ("same on ranks",), ""),
     (ZERO_GRAD, "set_to_none", ("steady",), ""),
-    (OPTIMIZER_STEP, "lr", ("same on ranks",), ""),
+    (OPTIMIZER_STEP, "lr", ("same on ranks", "lasting"), ""),
     (OPTIMIZER_STEP, "freezing_ignored", ("false",), ""),
 )
 """``(role, argument, hows, other argument)``. What a program may choose freely is only ever *steady*, if that."""
@@ -99,11 +111,19 @@ class APIArg:
             return Needs(frozenset({FORWARD, BACKWARD, OPTIMIZER_STEP, *COLLECTIVES}))
         if subject.how == "same in step":
             return Needs(frozenset({subject.call, FORWARD, OPTIMIZER_STEP}))
+        if subject.how == "off in evaluation":
+            return Needs(frozenset({subject.call, FORWARD, OPTIMIZER_STEP}))
+        if subject.how == "lasting":
+            return Needs(frozenset({subject.call, LR_STEP}))
         return Needs(frozenset({OPTIMIZER_STEP, *COLLECTIVES} if subject.call == COLLECTIVE else {subject.call}))
 
     def examples(self, subject: Argument, window: Window, memory: Memory) -> Iterable[Example]:
         if subject.how.endswith("ranks"):
             return _across_ranks(subject, window)
+        if subject.how == "off in evaluation":
+            return _off_in_evaluation(window)
+        if subject.how == "lasting":
+            return _lasting(subject, window, memory)
         if subject.how == "steady" and subject.argument in RATES:
             return _kept_on(subject, window, memory)
         if subject.how in ("steady", "distinct"):
@@ -118,6 +138,8 @@ class APIArg:
             return SENTENCES[subject.argument]
         if subject.call == COLLECTIVE:
             return f"the n-th collective of a group of ranks has the same {argument} on all of them"
+        if subject.how == "off in evaluation":
+            return f"{call} is off while a model that is trained is evaluated"
         if subject.how == "steady" and subject.argument in RATES:
             return f"{call} is not switched off where it was on"
         what = {
@@ -127,6 +149,7 @@ class APIArg:
             "same in step": "is the same all through a step",
             "equal": f"equals its {subject.other.replace('_', ' ')}",
             "distinct": "differs from the call before",
+            "lasting": "does not stay at zero once a schedule has moved it",
             "same on ranks": "is the same on all ranks",
             "distinct on ranks": "differs between ranks",
         }[subject.how]
@@ -237,6 +260,43 @@ def _through_wrapper(window: Window) -> Iterator[Example]:
 
 def _last_before(calls: list[Call], later: Call) -> Call | None:
     return next((call for call in reversed(calls) if call.seq < later.seq), None)
+
+
+def _lasting(subject: Argument, window: Window, memory: Memory) -> Iterator[Example]:
+    """A schedule may touch zero (a restart, its very end); two steps of one optimizer there train nothing."""
+    last: dict[str, Value] = memory.state.setdefault("last", {})
+    for call in sorted(window.named(subject.call) + window.named(LR_STEP), key=lambda call: call.seq):
+        if call.role == LR_STEP:
+            memory.state["scheduled"] = memory.state.get("scheduled", False) or not call.args.get("in_init")
+            continue
+        value, before = _value(call, subject.argument), last.get(call.subject)
+        if value is None or (before is None and value == 0):
+            continue
+        last[call.subject] = value
+        if before is not None and memory.state.get("scheduled"):
+            held = value != 0 or before != 0
+            yield _example(held, {}, call, f"{subject.argument} above 0", f"{subject.argument} 0 in two steps on end")
+
+
+def _off_in_evaluation(window: Window) -> Iterator[Example]:
+    """Over data that is not trained on, without gradients, in training mode: ``model.eval()`` was forgotten.
+
+    A model in evaluation mode some of whose layers are not (Monte-Carlo dropout) means it.
+    """
+    trained = {name.partition(".")[0] for name, variable in window.variables.items() if variable.optimizer}
+    for model in window.named(FORWARD):
+        evaluated = model.context.stage == "eval" and not model.context.grad_enabled
+        if not evaluated or model.subject not in trained:
+            continue
+        calls = [call for call in window.inside(model, DROPOUT) if call.args.get("p")]
+        on = [call for call in calls if call.args.get("active")]
+        if on and model.args.get("training") is True:
+            seen = (
+                f"{len(on)} of {len(calls)} dropout calls of a forward pass are active; the model is in training mode"
+            )
+            yield Example(False, (), (model.subject,), "a model in evaluation mode", seen, model.api)
+        elif calls and not on:
+            yield Example(True, ())
 
 
 def _kept_on(subject: Argument, window: Window, memory: Memory) -> Iterator[Example]:

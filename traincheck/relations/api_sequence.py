@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
@@ -32,7 +33,7 @@ from traincheck.vocabulary import (
 )
 from traincheck.window import Window
 
-How = Literal["in step", "between", "ever", "after a step", "at first"]
+How = Literal["in step", "between", "ever", "after a step", "at first", "afresh"]
 
 CYCLE: Final = (
     FORWARD,
@@ -66,12 +67,17 @@ AT_FIRST: Final = ((OPTIMIZER_STEP, LR_STEP),)
 """``(first, second)``: the very first ``second`` of an object comes after a ``first``."""
 
 
+AFRESH: Final = ((BACKWARD, GRAD_CLIP), (GRAD_UNSCALE, OPTIMIZER_STEP))
+"""``(first, second)``: gradients reach ``second`` only by way of ``first``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """``in step``: each ``second`` has a ``first`` before it in its step. ``between``: between two ``second`` lies a
     ``first``. Both are judged in programs that make both calls. ``after a step``: after an optimizer step, a ``first``
     begins anew before the next ``second``. ``at first``: the first ``second`` of all comes after a ``first``.
-    ``ever``: what a ``first`` did, no ``second`` undoes."""
+    ``afresh``: the gradients that a ``second`` works on have just gone through a ``first``. ``ever``: what a ``first``
+    did, no ``second`` undoes."""
 
     first: str
     second: str
@@ -99,12 +105,15 @@ class APISequence:
         for first, second in AT_FIRST:
             if second in window.keys:
                 yield Order(first, second, "at first")
+        for first, second in AFRESH:
+            if second in window.keys:
+                yield Order(first, second, "afresh")
         for first, second in NEVER_AFTER:
             if first in window.keys:
                 yield Order(first, second, "ever")
 
     def needs(self, subject: Order) -> Needs:
-        also = {SCALER_STEP} if subject.how == "at first" else set()
+        also = {SCALER_STEP, BACKWARD} if subject.how in ("at first", "afresh") else set()
         return Needs(frozenset({subject.first, subject.second, OPTIMIZER_STEP, *also}))
 
     def examples(self, subject: Order, window: Window, memory: Memory) -> Iterable[Example]:
@@ -114,6 +123,8 @@ class APISequence:
             return _between(subject, window, memory)
         if subject.how == "at first":
             return _at_first(subject, window, memory)
+        if subject.how == "afresh":
+            return (_clipped_afresh if subject.second == GRAD_CLIP else _unscaled_afresh)(subject, window, memory)
         return (_renewed if subject.how == "after a step" else _never_after)(subject, window, memory)
 
     def describe(self, subject: Order) -> str:
@@ -124,6 +135,8 @@ class APISequence:
             return f"between {second} and the next there is {first}"
         if subject.how == "at first":
             return f"the first {noun(subject.second)} comes after {first}"
+        if subject.how == "afresh":
+            return f"{second} works on gradients that have gone through {first} since they were last applied"
         if subject.how == "after a step":
             return f"after an optimizer step, {first} begins anew before {second} within it"
         return f"after {first} most of what was loaded sees no {noun(subject.second)}"
@@ -204,6 +217,46 @@ def _at_first(subject: Order, window: Window, memory: Memory) -> Iterator[Exampl
             held = stepped > began.get(call.subject, -1)
             yield Example(held, context, (call.subject or call.api,), expected, seen, call.api)
     memory.state["stepped"] = stepped
+
+
+def _clipped_afresh(subject: Order, window: Window, memory: Memory) -> Iterator[Example]:
+    """Clipping what was applied already does nothing. An infinite bound only asks for the norm."""
+    fresh: bool | None = memory.state.get("fresh") if window.follows else None
+    for call in _of_one_optimizer(window, (BACKWARD, OPTIMIZER_STEP, GRAD_CLIP)):
+        if call.role == BACKWARD:
+            fresh = True
+        elif call.role == OPTIMIZER_STEP:
+            fresh = None if fresh is None else False
+        elif fresh is not None and call.args.get("max_norm") != math.inf:
+            context, expected = circumstances.frozen({}), "gradients that the optimizer has still to apply"
+            seen = "the optimizer stepped before, with the gradients as they were"
+            yield Example(fresh, context, (call.subject or call.api,), expected, seen, call.api)
+            fresh = None
+    memory.state["fresh"] = fresh
+
+
+def _unscaled_afresh(subject: Order, window: Window, memory: Memory) -> Iterator[Example]:
+    """The gradients of a scaled loss are as many times too large until the scaler that scaled it unscales them."""
+    scaled: bool | None = memory.state.get("scaled") if window.follows else None
+    for call in _of_one_optimizer(window, (BACKWARD, GRAD_UNSCALE, SCALER_STEP, OPTIMIZER_STEP)):
+        if call.role == BACKWARD:
+            scaled = call.args.get("scaled") is True or scaled
+        elif call.role != OPTIMIZER_STEP:
+            scaled = False
+        elif scaled is not None:
+            context, expected = circumstances.frozen({}), "an unscaling before the step, or scaler.step(optimizer)"
+            seen = "gradients of a scaled loss, applied as they are"
+            yield Example(not scaled, context, (call.subject or call.api,), expected, seen, call.api)
+            scaled = None
+    memory.state["scaled"] = scaled
+
+
+def _of_one_optimizer(window: Window, keys: Iterable[str]) -> list[Call]:
+    """The calls in their order; none where several optimizers step, or one that runs the backward pass itself."""
+    steps = window.named(OPTIMIZER_STEP)
+    if len({step.subject for step in steps}) > 1 or any(step.args.get("closure") for step in steps):
+        return []
+    return sorted((call for key in keys for call in window.named(key) if not call.error), key=lambda call: call.seq)
 
 
 def _renewed(subject: Order, window: Window, memory: Memory) -> Iterator[Example]:

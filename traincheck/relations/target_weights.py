@@ -17,7 +17,7 @@ from traincheck.values import Fields
 from traincheck.vocabulary import BACKWARD, FORWARD, OPTIMIZER_STEP
 from traincheck.window import Window
 
-NOTICEABLE: Final = 1.05
+NOTICEABLE: Final = 1.2
 """Micro-batches whose numbers of counted targets differ by less than this factor say nothing."""
 ROUNDING: Final = 1e-3
 
