@@ -1,0 +1,61 @@
+"""A classifier of digits with a list of hidden layers."""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+import torch.nn.functional as F
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+def load(batch_size):
+    digits = load_digits()
+    images, targets = torch.tensor(digits.data / 16, dtype=torch.float32), torch.tensor(digits.target)
+    train, held_out = TensorDataset(images[:1400], targets[:1400]), TensorDataset(images[1400:], targets[1400:])
+    return DataLoader(train, batch_size=batch_size, shuffle=True), DataLoader(held_out, batch_size=100)
+
+
+class Classifier(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(64, 32)
+        self.hidden = nn.ModuleList([nn.Linear(32, 32) for _ in range(2)])
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, images):
+        hidden = torch.relu(self.first(images))
+        for layer in self.hidden:
+            hidden = torch.relu(layer(hidden))
+        return self.head(hidden)
+
+
+def train(args):
+    batches, _held_out = load(args.batch_size)
+    model = Classifier()
+    optimizer = getattr(torch.optim, args.optimizer)(model.parameters(), lr=args.lr)
+    for epoch in range(args.epochs):
+        for images, targets in batches:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(images), targets)
+            loss.backward()
+            optimizer.step()
+        print(f"epoch {epoch} loss {loss.item():.3f}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--lr", type=float, default=0.003)
+    parser.add_argument("--optimizer", default="AdamW", help="a class of torch.optim")
+    args = parser.parse_args()
+    torch.manual_seed(args.seed)
+    train(args)
+
+
+if __name__ == "__main__":
+    main()
