@@ -25,6 +25,7 @@ from traincheck.vocabulary import (
     MODULE_FORWARD,
     OPTIMIZER_STEP,
     SPECTRAL_NORM,
+    TRAINER_STEP,
     ZERO_GRAD,
     one,
 )
@@ -114,7 +115,7 @@ class APIArg:
         if subject.how == "off in evaluation":
             return Needs(frozenset({subject.call, FORWARD, OPTIMIZER_STEP}))
         if subject.how == "lasting":
-            return Needs(frozenset({subject.call, LR_STEP}))
+            return Needs(frozenset({subject.call, LR_STEP, TRAINER_STEP}))
         return Needs(frozenset({OPTIMIZER_STEP, *COLLECTIVES} if subject.call == COLLECTIVE else {subject.call}))
 
     def examples(self, subject: Argument, window: Window, memory: Memory) -> Iterable[Example]:
@@ -263,7 +264,12 @@ def _last_before(calls: list[Call], later: Call) -> Call | None:
 
 
 def _lasting(subject: Argument, window: Window, memory: Memory) -> Iterator[Example]:
-    """A schedule may touch zero (a restart, its very end); two steps of one optimizer there train nothing."""
+    """A schedule may touch zero (a restart, its very end); two steps of one optimizer there train nothing.
+
+    The loop of a framework tells the rate of each of its steps, and is judged by that.
+    """
+    if window.named(TRAINER_STEP):
+        return
     last: dict[str, Value] = memory.state.setdefault("last", {})
     for call in sorted(window.named(subject.call) + window.named(LR_STEP), key=lambda call: call.seq):
         if call.role == LR_STEP:

@@ -39,7 +39,6 @@ def train(args):
             optimizer.step()
             for mean, parameter in zip(average, model.parameters(), strict=True):
                 mean.lerp_(parameter.detach(), 0.1)
-        [parameter.detach().clone() for parameter in model.parameters()]
         put(model, average)
         print(f"epoch {epoch} loss {loss.item():.3f} accuracy {accuracy(model, held_out):.3f}")
 
