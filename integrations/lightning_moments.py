@@ -178,7 +178,10 @@ def _steps(trainer: Any) -> int | None:
 
 
 def _ended(trainer: Any, pl_module: Module, steps: int) -> Ended:
-    """What the Trainer planned and did. It ends at ``max_epochs`` or at ``max_steps``, whichever comes first."""
+    """What the Trainer planned and did. It ends at ``max_epochs`` or at ``max_steps``, whichever comes first.
+
+    With manual optimisation each optimizer's step counts, and the last batch may pass over the limit.
+    """
     epochs = trainer.fit_loop.epoch_progress.current.processed
     by_epochs = trainer.max_epochs is not None and trainer.max_epochs >= 0
     by_steps = trainer.max_steps >= 0 and not (by_epochs and epochs >= trainer.max_epochs)
@@ -186,7 +189,7 @@ def _ended(trainer: Any, pl_module: Module, steps: int) -> Ended:
     per_step = schedule.interval == "step"
     return Ended(
         steps=steps if _automatic(pl_module) else trainer.global_step,
-        planned_steps=trainer.max_steps if by_steps else None,
+        planned_steps=trainer.max_steps if by_steps and _automatic(pl_module) else None,
         epochs=float(epochs),
         planned_epochs=float(trainer.max_epochs) if by_epochs and not by_steps else None,
         stopped=bool(trainer.should_stop),

@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "pytorch"))
 
-from data import digits, split_digits
+from data import digits, split_digits, topics_bytes
 
-__all__ = ["Loader", "digits", "loaders", "options", "quiet"]
+__all__ = ["Loader", "digits", "loaders", "options", "quiet", "topics_bytes"]
 
 Loader = DataLoader[tuple[torch.Tensor, ...]]
 

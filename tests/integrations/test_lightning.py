@@ -304,6 +304,61 @@ class OffByOne:
         )
 
 
+def end_by_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the Trainer count each step twice when it asks whether it is done."""
+    for name in ("fit_loop", "training_epoch_loop"):
+        loop = importlib.import_module(f"lightning.pytorch.loops.{name}")
+        monkeypatch.setattr(loop, "_is_max_limit_reached", lambda done, limit=-1: -1 < limit <= 2 * done)
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_an_end_before_max_steps_is_found_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early: bool
+) -> None:
+    if early:
+        end_by_half(monkeypatch)
+    callback = checked()
+    done = fit(tmp_path, callback, max_epochs=-1, max_steps=20)
+
+    assert (10 if early else 20) == done.global_step
+    assert (["END002"] if early else []) == [finding.code for finding in callback.findings]
+
+
+@pytest.mark.parametrize("end", [{}, {"max_epochs": -1}])
+def test_two_optimizers_may_pass_over_max_steps(tmp_path: Path, end: dict[str, Any]) -> None:
+    def configure_optimizers(self: Any) -> Any:
+        return [torch.optim.SGD(layer.parameters(), lr=0.1) for layer in (self.net[0], self.net[4])]
+
+    def training_step(self: Any, batch: list[Tensor], batch_idx: int) -> None:
+        for optimizer in self.optimizers():
+            optimizer.zero_grad()
+        self.manual_backward(F.cross_entropy(self.net(batch[0]), batch[1]))
+        for optimizer in self.optimizers():
+            optimizer.step()
+
+    own = {"configure_optimizers": configure_optimizers, "training_step": training_step}
+    callback = checked()
+    done = fit(tmp_path, callback, model=module(**own, automatic_optimization=False), max_steps=11, **end)
+
+    assert 12 == done.global_step
+    assert () == callback.findings
+
+
+@pytest.mark.parametrize("per_step", [True, False])
+def test_a_schedule_per_step_that_is_advanced_once_per_epoch_is_found_at_the_end(
+    tmp_path: Path, per_step: bool
+) -> None:
+    def lr_scheduler_step(self: Any, scheduler: Any, metric: Any) -> None:
+        if per_step or self.trainer.is_last_batch:
+            scheduler.step()
+
+    own = {"configure_optimizers": schedule("step", 24), "lr_scheduler_step": lr_scheduler_step}
+    callback = checked()
+    fit(tmp_path, callback, model=module(**own))
+
+    assert ([] if per_step else ["LRS004"]) == [finding.code for finding in callback.findings]
+
+
 @pytest.mark.parametrize(
     ("code", "step", "attributes", "callbacks", "options"),
     [

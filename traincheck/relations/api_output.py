@@ -105,6 +105,9 @@ TOLD: Final = (
 )
 """Arguments that are circumstances."""
 
+COUNTS: Final = ("steps", "epochs", "schedule_steps")
+"""Outputs at the end of a training that are what they are under any schedule."""
+
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -275,7 +278,7 @@ def _context(subject: Output, window: Window, call: Call) -> dict[str, Value]:
     if subject.output == "dtype" and subject.form == "equals":
         context["autocast"] = call.context.autocast != ""
     for name in TOLD:
-        if name in call.args:
+        if name in call.args and not (name == "schedule" and subject.output in COUNTS):
             context[name] = call.args[name]
     if subject.call == TRAINER_STEP:
         context["pass_ended"] = circumstances.pass_ended(window)
