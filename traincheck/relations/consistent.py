@@ -12,6 +12,7 @@ from typing import ClassVar, Final, Literal
 from traincheck.events import Variable
 from traincheck.relations import circumstances
 from traincheck.relations.contract import Example, Memory, Needs
+from traincheck.relations.habits import UNKNOWN, Tables, placed_by_habit, placed_by_matrices
 from traincheck.values import Fields
 from traincheck.vocabulary import (
     AFTER,
@@ -103,8 +104,9 @@ def _across_ranks(kind: str, window: Window, memory: Memory) -> Iterator[Example
         return
     held_by_rank = {peer.process.rank: _at_steps(peer, kind) for peer in window.peers}
     names = dict.fromkeys(name for held in held_by_rank.values() for name in held)
-    layout = _layout(kind, window, memory)
-    by_habit = _equal_by_habit(held_by_rank, names, memory)
+    tables = _tables(window, memory)
+    layout = _layout(kind, tables, memory)
+    by_habit = placed_by_habit(held_by_rank, names, memory)
     equal: Counter[Fields] = Counter()
     unequal: dict[Fields, dict[str, Values]] = {}
     for name in names:
@@ -112,8 +114,11 @@ def _across_ranks(kind: str, window: Window, memory: Memory) -> Iterator[Example
             values = {rank: held_by_rank[rank][name] for rank in ranks if name in held_by_rank[rank]}
             if len(values) < 2:
                 continue
-            context = _context(said or by_habit(name), trainable)
-            if len(set(values.values())) == 1:
+            place, alike = said or by_habit(name), len(set(values.values())) == 1
+            if kind == PARAM and place == UNKNOWN and not alike:
+                place = placed_by_matrices(name, tables, by_habit, memory)
+            context = _context(place, trainable)
+            if alike:
                 equal[context] += 1
             else:
                 unequal.setdefault(context, {}).setdefault(name, values)
@@ -143,14 +148,22 @@ Group = tuple[str, bool, tuple[int, ...]]
 """How the ranks of a group hold a variable (empty: nobody says), whether it is trained, and the ranks."""
 
 
-def _layout(kind: str, window: Window, memory: Memory) -> Callable[[str], list[Group]]:
+def _tables(window: Window, memory: Memory) -> Tables:
+    """What each rank knows of its variables: the same object until a rank's table changes."""
+    now = {peer.process.rank: peer.variables for peer in window.peers}
+    before: Tables = memory.state.get("tables", {})
+    if before.keys() == now.keys() and all(before[rank] is table for rank, table in now.items()):
+        return before
+    memory.state["tables"] = now
+    return now
+
+
+def _layout(kind: str, tables: Tables, memory: Memory) -> Callable[[str], list[Group]]:
     """The groups of ranks among which a variable can be compared; worked out anew when a rank's table changes."""
-    tables = {peer.process.rank: peer.variables for peer in window.peers}
     known: dict[str, list[Group]] = memory.state.get("layout", {})
-    before = memory.state.get("tables", {})
-    if before.keys() != tables.keys() or any(before[rank] is not table for rank, table in tables.items()):
+    if memory.state.get("layout of") is not tables:
         known = {}
-        memory.state.update(layout=known, tables=tables)
+        memory.state.update({"layout": known, "layout of": tables})
 
     def groups(name: str) -> list[Group]:
         if name not in known:
@@ -173,37 +186,6 @@ def _groups(kind: str, variables: Mapping[int, Variable | None]) -> Iterator[Gro
     if not shared:
         said = "sharded" if "sharded" in placements else "replicated" if placements == {"replicated"} else ""
         yield said, trainable, tuple(variables)
-
-
-def _equal_by_habit(
-    held_by_rank: Mapping[int, Mapping[str, int | float | None]], names: Iterable[str], memory: Memory
-) -> Callable[[str], str]:
-    """What the steps so far say of variables of which nobody says how they are placed.
-
-    What was equal on all ranks from the start, or moved alike there for some steps, counts as replicated.
-    """
-    started: dict[str, bool] = memory.state.setdefault("equal at start", {})
-    alike: dict[str, tuple[object, int]] = memory.state.setdefault("moved alike", {})
-    models: dict[str, bool] = {}
-    known: dict[str, str] = {}
-    for name in names:
-        values = [held.get(name) for held in held_by_rank.values()]
-        equal = all(name in held for held in held_by_rank.values()) and len(set(values)) == 1
-        model = name.partition(".")[0]
-        if model not in started and all(name in held for held in held_by_rank.values()):
-            models[model] = models.get(model, True) and equal
-        before, times = alike.get(name, (None, 0))
-        known[name] = MOVED_ALIKE if times >= HABIT else "local"
-        if times < HABIT and values[0] is not None:
-            alike[name] = (values[0], times + (before not in (None, values[0])) if equal else 0)
-    started.update(models)
-    return lambda name: EQUAL_AT_START if started.get(name.partition(".")[0]) else known[name]
-
-
-EQUAL_AT_START: Final = "local but equal at start"
-MOVED_ALIKE: Final = "local but moved alike"
-HABIT: Final = 3
-"""So many times a variable must have been changed to the same on all ranks to be taken for a replicated one."""
 
 
 def _odd_ones_out(name: str, values: Values) -> str:
