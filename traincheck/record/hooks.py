@@ -14,11 +14,12 @@ import traincheck.record.hooks_operations as operations
 import traincheck.record.hooks_optimizer as optimizer
 import traincheck.record.hooks_scaler as scaler
 import traincheck.record.hooks_schedule as schedule
+import traincheck.record.hooks_sharded as sharded
 
 if TYPE_CHECKING:
     from traincheck.record.session import Session
 
-_TOPICS = (data, model, optimizer, scaler, schedule, checkpoint, operations, distributed, compiler)
+_TOPICS = (data, model, optimizer, scaler, schedule, checkpoint, operations, distributed, sharded, compiler)
 
 
 def install_hooks(session: Session) -> list[Callable[[], None]]:
