@@ -43,6 +43,8 @@ class LiveSink:
     ) -> None:
         self.interruption: Interruption | None = None
         """What the last steps would have raised, when they were judged only at the end of the run."""
+        self.judges = process.rank == 0 or not all(map(compares_ranks, invariants))
+        """Whether there is anything to judge in this process: rank 0 judges what compares ranks."""
         self._owner = os.getpid()
         self._checker = Checker(invariants)
         self._builder = WindowBuilder(process)
@@ -131,11 +133,15 @@ class LiveSink:
         self._save(self.result, finished)
 
 
+def compares_ranks(invariant: Invariant) -> bool:
+    """Whether it compares ranks: a field of its subject says so."""
+    return any(isinstance(value, str) and value.endswith("ranks") for value in invariant.subject.values())
+
+
 def needs_across_ranks(invariants: Iterable[Invariant]) -> Needs:
-    """What must travel to judge those of the invariants that compare ranks: a field of their subject says so."""
+    """What must travel to judge those of the invariants that compare ranks."""
     needs = Needs()
-    for invariant in invariants:
-        if any(isinstance(value, str) and value.endswith("ranks") for value in invariant.subject.values()):
-            relation = by_name(invariant.relation)
-            needs |= relation.needs(relation.subject_type(**invariant.subject))
+    for invariant in filter(compares_ranks, invariants):
+        relation = by_name(invariant.relation)
+        needs |= relation.needs(relation.subject_type(**invariant.subject))
     return needs

@@ -150,11 +150,17 @@ class Watch:
         result = self.result
         if self._save is None and not self._quiet:
             # Whoever saves the verdict of this process tells it together with those of the others.
-            level = logging.INFO if verdict(result) == "clean" else logging.WARNING
-            LOGGER.log(level, "TrainCheck: %s", headline(result))
+            self._tell(result)
         self._write_report(result)
         if self._sink is not None and self._sink.interruption is not None:
             raise self._sink.interruption
+
+    def _tell(self, result: CheckResult) -> None:
+        if self._sink is not None and not self._sink.judges:
+            LOGGER.info("TrainCheck: what is to be checked compares the ranks; the verdict is told by rank 0")
+            return
+        level = logging.INFO if verdict(result) == "clean" else logging.WARNING
+        LOGGER.log(level, "TrainCheck: %s", headline(result))
 
     @property
     def should_stop(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -156,3 +157,38 @@ def test_what_ranks_were_about_to_send_is_compared_when_it_ends_them(tmp_path: P
     (finding,) = result.findings
     assert 3 == finding.step
     assert "8 on rank 0, 1000 on rank 1" in finding.message
+
+
+WATCHED = """
+import logging, sys
+import torch
+import torch.distributed as dist
+import traincheck
+
+dist.init_process_group("gloo")
+logging.basicConfig(level=logging.WARNING, format=f"rank {dist.get_rank()}: %(message)s")
+torch.manual_seed(0)
+net = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(4, 2))
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+with traincheck.watch(net, optimizer, select=sys.argv[1].split(",")):
+    for step in range(int(sys.argv[2])):
+        optimizer.zero_grad()
+        net(torch.ones(2, 4)).sum().backward()
+        optimizer.step()
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize(
+    ("select", "steps", "unchecked"),
+    [("DST004,DST005", 5, []), ("DST004,DST005,CKP004", 5, [1]), ("DST005", 0, [0, 1])],
+)
+def test_a_rank_with_nothing_to_judge_by_itself_does_not_call_the_run_unchecked(
+    tmp_path: Path, select: str, steps: int, unchecked: list[int]
+) -> None:
+    (tmp_path / "train.py").write_text(WATCHED)
+    command = [*torchrun(2), str(tmp_path / "train.py"), select, str(steps)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+    assert 0 == done.returncode, done.stderr[-3000:]
+    assert unchecked == [rank for rank in (0, 1) if f"rank {rank}: TrainCheck: NOT CHECKED" in done.stderr]
