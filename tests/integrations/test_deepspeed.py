@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -144,3 +145,19 @@ def test_under_the_transformers_trainer_the_step_is_the_trainer_s_and_a_clean_ru
         "TOLD 4 5 [] False",
         "TOLD 4 5 [] True",
     ] == found  # with what follows the last step; the first rank compares the model's own parameters
+
+
+@pytest.mark.slow
+def test_the_launcher_of_deepspeed_is_followed_into_the_processes_that_it_starts() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = str(listener.getsockname()[1])
+    launcher = [str(Path(sys.executable).with_name("deepspeed")), "--num_gpus", "2", "--master_port", port]
+    recipe = HERE.parent.parent / "recipes" / "deepspeed" / "zero.py"
+
+    status, result = check_command([*launcher, str(recipe), "--epochs", "1"], load_pack("deepspeed").invariants)
+
+    assert 0 == status
+    assert () == result.findings
+    assert 23 == result.steps
+    assert "DST005" in {invariant.code for invariant in result.held}
