@@ -12,7 +12,7 @@ NS: Final = 1e-9
 
 
 class Governed:
-    """Called with a step's number as it begins: whether it is recorded (``Session.decide``)."""
+    """Called with a step's number as it begins: the next one that is recorded (``Session.decide``)."""
 
     def __init__(
         self, budget: float | None, spent_ns: Callable[[], int], clock_ns: Callable[[], int] = time.perf_counter_ns
@@ -21,13 +21,14 @@ class Governed:
         self._governor = Governor(budget)
         self._spent_ns = spent_ns
         self._clock_ns = clock_ns
-        self._last: tuple[int, int, bool] | None = None
+        self._last: tuple[int, int, int, bool] | None = None
 
-    def __call__(self, step: int) -> bool:
+    def __call__(self, step: int) -> int:
         now, spent = self._clock_ns(), self._spent_ns()
         if self._last is not None and step > 0:
-            began, spent_before, recorded = self._last
-            self._governor.measured(step - 1, (now - began) * NS, (spent - spent_before) * NS, recorded=recorded)
-        decision = self._governor.records(step)
-        self._last = (now, spent, decision)
-        return decision
+            first, began, spent_before, recorded = self._last
+            duration, cost = (now - began) * NS, (spent - spent_before) * NS
+            self._governor.measured(first, duration, cost, recorded=recorded, steps=step - first)
+        following = self._governor.next_recorded(step)
+        self._last = (step, now, spent, following == step)
+        return following

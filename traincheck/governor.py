@@ -18,6 +18,13 @@ PAIR: Final = 2
 """The shortest interval: every step."""
 
 LONGEST: Final = 2**20
+SHARE: Final = 0.75
+"""Of the budget, what may be spent on what can be measured. A process does not see all that it costs: caches that it
+empties, objects that are collected later."""
+
+LEFT_OUT_S: Final = 10e-6
+"""What a step costs that is left out: calls that are passed over are not measured, for that would cost more."""
+
 REMEMBERED: Final = 16
 """So many of the latest measurements count."""
 
@@ -40,32 +47,37 @@ class Governor:
         """Steps so far: a run that is resumed begins with a later number, and its first steps are first steps too."""
         self._in_pair = False
 
-    def records(self, step: int) -> bool:
-        """Whether this step is recorded. Asked once for each step, in order."""
+    def next_recorded(self, step: int) -> int:
+        """``step`` itself if it is recorded; else the later one at which to ask again, all before it being left out.
+
+        Asked as a step begins, in order.
+        """
         self._asked += 1
         if self.budget is None or self._asked <= FIRST_STEPS:
-            return True
+            return step
         if step % PAIR:
-            return self._in_pair
-        self._in_pair = self._credit >= 0 and step % self.interval == 0
-        return self._in_pair
+            return step if self._in_pair else step + 1
+        interval = self.interval
+        self._in_pair = self._credit >= 0 and step % interval == 0
+        return step if self._in_pair else step - step % interval + interval
 
-    def measured(self, step: int, duration: float, cost: float, *, recorded: bool) -> None:
-        """What a step took in all, and how much of it was ours, in seconds."""
+    def measured(self, step: int, duration: float, cost: float, *, recorded: bool, steps: int = 1) -> None:
+        """What ``steps`` from ``step`` on took in all, and how much of it was ours, in seconds."""
         if self.budget is None:
             return
-        (self._costs if recorded else self._idle_costs).append(cost)
-        self._credit -= cost
+        charged = cost if recorded else cost + steps * LEFT_OUT_S
+        (self._costs if recorded else self._idle_costs).append(charged / steps)
+        self._credit -= charged
         if step > 0:  # the first one holds the start of the program, which is no training
             own_time = max(0.0, duration - cost)
-            self._durations.append(own_time)
-            self._credit += self.budget * own_time
+            self._durations.append(own_time / steps)
+            self._credit += SHARE * self.budget * own_time
 
     @property
     def interval(self) -> int:
         """Steps from the beginning of one pair to the next: the smallest that the budget allows."""
         cost, idle = _median(self._costs), _median(self._idle_costs)
-        allowed = (self.budget or 0.0) * _median(self._durations)
+        allowed = SHARE * (self.budget or 0.0) * _median(self._durations)
         interval = PAIR
         while interval < LONGEST and PAIR * cost + (interval - PAIR) * idle > interval * allowed:
             interval *= 2

@@ -70,7 +70,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--clip", type=float, default=0.0)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--local_rank", type=int, help="given by the deepspeed launcher, which says it in LOCAL_RANK too")
+    parser.add_argument("--local_rank", type=int, help="as the deepspeed launcher gives it; LOCAL_RANK counts")
     return parser
 
 

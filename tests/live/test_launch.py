@@ -100,11 +100,13 @@ def test_a_command_that_never_trains_is_not_checked_and_keeps_its_status(capfd: 
 def test_the_governor_is_told_what_a_step_took_and_what_of_it_was_ours() -> None:
     now_ns, spent_ns = 0, 0
     governed = Governed(0.1, lambda: spent_ns, lambda: now_ns)
-    recorded = 0
+    recorded = following = 0
     for step in range(1000):
-        decision = governed(step)
-        recorded += decision
-        now_ns += 100_000_000
-        spent_ns += 50_000_000 if decision else 0
+        if step >= following:  # those before it are left out without being asked for
+            following = governed(step)
+        recorded += following == step
+        cost_ns = 50_000_000 if following == step else 0
+        now_ns += 100_000_000 + cost_ns
+        spent_ns += cost_ns
 
     assert 100 < recorded < 250

@@ -68,6 +68,14 @@ class Boundary:
         finally:
             threads.depth -= 1
 
+    def yes(self, hook: str, question: Callable[[tuple[Any, ...]], bool], args: tuple[Any, ...]) -> bool:
+        """``question(args)``, and yes where it fails. Asked so often that its time is not measured."""
+        try:
+            return question(args)
+        except Exception as error:
+            self._switch_off(hook, error)
+            return True
+
     def depth(self) -> int:
         """How deep this thread is in work of ours."""
         return self._threads.depth

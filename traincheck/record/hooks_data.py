@@ -16,6 +16,7 @@ from traincheck.record.arguments import qualified, size
 from traincheck.record.calls import OpenCall
 from traincheck.record.fingerprints import batch_fingerprint, lengths, tensors_in
 from traincheck.record.patching import Arguments, Hook
+from traincheck.record.steps import STEP_LIMIT
 from traincheck.record.worker_seeds import WorkerSeeds
 from traincheck.values import Value
 from traincheck.vocabulary import DATA_ITER, DATA_NEXT, DATA_SET_EPOCH
@@ -54,6 +55,8 @@ class DataHooks:
         self._session = session
         self._passes: weakref.WeakKeyDictionary[Any, _Pass] = weakref.WeakKeyDictionary()
         self._epochs: dict[str, int] = {}
+        self._unstepped = 0
+        """Batches of steps that are left out, since an optimizer stepped."""
         self.seeds = WorkerSeeds(session.boundary)
 
     def iter_begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:
@@ -74,8 +77,31 @@ class DataHooks:
             self._passes[result] = _Pass(label, epoch, _facts(args[0]))
         self._session.finish(call, error)
 
+    def passes_over(self, args: tuple[Any, ...]) -> bool:
+        """Whether it is a batch of a step that is left out, to train on as those before it; it is counted here."""
+        session, steps, source = self._session, self._session.steps, self._passes.get(args[0])
+        if source is None or not (
+            steps.feeds(source.loader) and torch.is_grad_enabled() and _has_more(args[0], source)
+        ):
+            return False
+        if session.stated_stage() is not None or (session.automatic() and not self._may_pass_on()):
+            return False
+        source.index += 1
+        session.gate.fed = True
+        return True
+
+    def _may_pass_on(self) -> bool:
+        """Whether the step that this batch ends, if it does, and the next one are left out."""
+        session = self._session
+        if session.steps.closes_at_fetch(training=True):
+            self._unstepped = 0
+            return session.passes_on()
+        self._unstepped += 1
+        return self._unstepped < STEP_LIMIT  # after so many, backward passes have to be counted
+
     def next_begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Fetch:
         session, source = self._session, self._pass(args[0])
+        session.gate.fed = False
         more, training = _has_more(args[0], source), self._training(source)
         closes = session.automatic() and session.steps.closes_at_fetch(training) and more is not False
         if closes and more:
@@ -160,7 +186,8 @@ def install(session: Session) -> list[Callable[[], None]]:
     """Hook into loaders, samplers and worker processes."""
     hooks, wrap = DataHooks(session), session.patches.wrap
     wrap(data.DataLoader, "__iter__", Hook(DATA_ITER, hooks.iter_begins, hooks.iter_ends))
-    wrap(dataloader._BaseDataLoaderIter, "__next__", Hook(DATA_NEXT, hooks.next_begins, hooks.next_ends))
+    fetch = Hook(DATA_NEXT, hooks.next_begins, hooks.next_ends, passes_over=hooks.passes_over)
+    wrap(dataloader._BaseDataLoaderIter, "__next__", fetch)
     wrap(
         data_utils.worker,
         "_worker_loop",

@@ -45,6 +45,16 @@ class ForwardHooks:
         self._session = session
         self._layers = session.wants(MODULE_FORWARD)
 
+    def passes_over(self, args: tuple[Any, ...]) -> bool:
+        """Whether it is a forward of a step that is left out; the step that it ends, if it does, is counted here."""
+        session, thread = self._session, self._session.calls.thread
+        if thread.modules or thread.optimizers or not session.steps.may_close_at_forward():
+            return True
+        if in_backward() or not (args[0]._modules or args[0]._parameters):
+            return True
+        closes = session.automatic() and session.steps.closes_at_forward(session.moment(), in_optimizer_step=False)
+        return closes and session.passes_on()
+
     def begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Pass | None:
         module = args[0]
         modules = self._session.calls.thread.modules
@@ -52,8 +62,6 @@ class ForwardHooks:
             return None
         if not modules and not in_backward():
             return self._model_begins(module, args[1:], kwargs)
-        if modules and not self._session.recording:
-            return None
         path = self._session.models.path(module)
         same = bool(modules) and modules[-1] == path
         if same and len(modules) == 1:
@@ -134,6 +142,10 @@ class BackwardHooks:
         self._weights: dict[int, TargetWeight | None] = {}
         """By call, until it ends: the graph that tells them does not outlive the pass."""
 
+    def passes_over(self, args: tuple[Any, ...]) -> bool:
+        """Whether it is a backward of a step that is left out, like those before it; it is counted here."""
+        return self._session.steps.backward_goes_on(self._session.moment())
+
     def begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | bool | None:
         session = self._session
         inside = session.calls.thread.inside
@@ -209,12 +221,11 @@ def install(session: Session) -> None:
     """Hook into modules and autograd."""
     wrap = session.patches.wrap
     forward, backward = ForwardHooks(session), BackwardHooks(session)
-    hook = Hook(FORWARD, forward.begins, forward.ends, inner=lambda: bool(session.calls.thread.modules))
+    hook = Hook(FORWARD, forward.begins, forward.ends, passive_when_fed=True, passes_over=forward.passes_over)
     wrap(Module, "__call__", hook)
-    inner = lambda: bool(session.calls.thread.inside.get(BACKWARD))  # noqa: E731
-    hook = Hook(BACKWARD, backward.begins, backward.ends, inner=inner)
+    hook = Hook(BACKWARD, backward.begins, backward.ends, passive_when_fed=True, passes_over=backward.passes_over)
     wrap(torch.autograd, "backward", hook)
-    wrap(Tensor, "backward", hook)
+    wrap(Tensor, "backward", Hook(BACKWARD, backward.begins, backward.ends, passive=True))  # it calls the one above
     if session.wants(MODE_TRAIN) or session.wants(MODE_EVAL):
         mode = ModeHooks(session)
         wrap(Module, "train", Hook(MODE_TRAIN, mode.begins, mode.ends, passive=True))

@@ -45,28 +45,32 @@ class StepHooks:
         self._stepped: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 
     def before(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if torch.compiler.is_compiling() or (self._left_out() and not _has_closure(args, kwargs)):
+            return
         if self._sees(optimizer):
             self._session.boundary.run(OPTIMIZER_STEP, self._begins, optimizer, args, kwargs)
 
     def after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._sees(optimizer):
+        if torch.compiler.is_compiling() or not self._sees(optimizer):
+            return
+        if self._left_out():
+            self._session.steps.stepped()  # nothing else is asked of a step that is left out
+        else:
             self._session.boundary.run(OPTIMIZER_STEP, self._ends, optimizer)
 
-    def _sees(self, optimizer: Optimizer) -> bool:
-        captured = self._captured is not None and self._captured()
-        awake = self._session.gate.awake and not torch.compiler.is_compiling() and not captured
-        return awake and not self._framework_s(optimizer)
+    def _left_out(self) -> bool:
+        return not self._session.gate.recording and not self._session.calls.thread.optimizers
 
-    def _framework_s(self, optimizer: Optimizer) -> bool:
-        """Whether a framework takes the steps of this optimizer and tells them itself, or is just being set up."""
-        models, inside = self._session.models, self._session.calls.thread.inside
-        return bool(inside.get(TRAINER_PREPARE)) or models.stands_in(optimizer)
+    def _sees(self, optimizer: Optimizer) -> bool:
+        """Whether this step is the program's own: no framework tells it itself, or is just being set up."""
+        session = self._session
+        if not session.gate.awake or (self._captured is not None and self._captured()):
+            return False
+        return not session.calls.thread.inside.get(TRAINER_PREPARE) and not session.models.stands_in(optimizer)
 
     def _begins(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         session, running = self._session, self._session.calls.thread.optimizers
-        closure = (args[1] if len(args) > 1 else kwargs.get("closure")) is not None
-        if not (session.recording or running or closure):
-            return
+        closure = _has_closure(args, kwargs)
         self._drop_stale(running, optimizer)
         outer = any(step.optimizer == id(optimizer) for step in running)
         step = _Step(id(optimizer), None)
@@ -113,8 +117,6 @@ class StepHooks:
         while running and running[-1].optimizer != id(optimizer):
             running.pop()
         if not running:
-            if not session.recording:
-                session.steps.stepped()  # nothing else is asked of a step that is left out
             return
         step = running.pop()
         if any(outer.optimizer == step.optimizer for outer in running):
@@ -269,6 +271,10 @@ def install(session: Session) -> list[Callable[[], None]]:
     construction = ConstructionHooks(session)
     wrap(Optimizer, "__init__", Hook("optimizer.__init__", construction.begins, construction.ends))
     return [before.remove, after.remove]
+
+
+def _has_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    return (args[1] if len(args) > 1 else kwargs.get("closure")) is not None
 
 
 def _gradients(optimizer: Optimizer) -> str:

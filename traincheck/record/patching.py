@@ -34,8 +34,10 @@ class Hook:
     """Makes arguments readable more than once (a generator of parameters), without changing their meaning."""
     passive: bool = False
     """Whether it only records: it is passed over in steps that are left out."""
-    inner: Callable[[], bool] | None = None
-    """In steps that are left out: whether a call that begins now is inside another, and so is passed over too."""
+    passive_when_fed: bool = False
+    """Whether it is passed over there too while the batches come as they did: it tells nothing new."""
+    passes_over: Callable[[tuple[Any, ...]], bool] | None = None
+    """In steps that are left out: whether the call with these arguments is passed over."""
 
 
 @dataclass
@@ -45,20 +47,27 @@ class Gate:
     awake: bool = False
     recording: bool = True
     """False while a step is left out."""
+    fed: bool = False
+    """In steps that are left out: whether the latest batch came from a loader that is known to feed the training."""
 
 
 def around(original: Callable[..., Any], hook: Hook, gate: Gate, boundary: Boundary) -> Callable[..., Any]:
     """``original`` with ``hook`` at its border."""
-    run, enter, leave, adapt, name = boundary.run, hook.enter, hook.leave, hook.adapt, hook.name
-    passive, inner = hook.passive, hook.inner
+    run, yes, enter, leave, adapt, name = boundary.run, boundary.yes, hook.enter, hook.leave, hook.adapt, hook.name
+    passive, passive_when_fed, passes_over = hook.passive, hook.passive_when_fed, hook.passes_over
     is_compiling, is_traced, is_captured = torch.compiler.is_compiling, torch._C._get_tracing_state, capturing()
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         # First of all: what dynamo sees of the gate it would guard on, and compile again whenever the gate moves.
         if is_compiling():
             return original(*args, **kwargs)
-        asleep = not gate.awake or (not gate.recording and (passive or (inner is not None and inner())))
-        if asleep or is_traced() is not None or (is_captured is not None and is_captured()):
+        if not gate.awake:
+            return original(*args, **kwargs)
+        if not gate.recording and (
+            passive or (passive_when_fed and gate.fed) or (passes_over is not None and yes(name, passes_over, args))
+        ):
+            return original(*args, **kwargs)
+        if is_traced() is not None or (is_captured is not None and is_captured()):
             return original(*args, **kwargs)
         if adapt is not None:
             args, kwargs = run(name, adapt, args, kwargs) or (args, kwargs)

@@ -56,8 +56,8 @@ class Session:
         self.name = name
         """How errors call it."""
         self.plan = plan
-        self.decide: Callable[[int], bool] = _always
-        """Asked with a step's number as it begins: whether it is recorded."""
+        self.decide: Callable[[int], int] = _itself
+        """Asked with a step's number as it begins: that number, if it is recorded, or at which one to ask again."""
         self.step = 0
         self.boundary = Boundary()
         self.gate = Gate()
@@ -78,6 +78,10 @@ class Session:
         """Everything that a forked child has of its own."""
         self.step = 0
         self.gate.recording = True
+        self._asks_at = 0
+        """The step before which :attr:`decide` is not asked."""
+        self._untold = 0
+        """So many of the latest steps were left out, and their ends are not given out yet."""
         self.steps = Steps()
         self.output = Output(self._open_sink, lambda: self.framework, self.boundary)
         self.calls = Calls(self.output.emit)
@@ -131,7 +135,7 @@ class Session:
     def end_step(self) -> None:
         """The step ends exactly here. From the first call on, steps are no longer found automatically."""
         self._step_source = "manual"
-        if self.gate.awake:
+        if self.gate.awake and not self.passes_on():
             self.boundary.run("step", self.end_window)
 
     @contextmanager
@@ -148,7 +152,9 @@ class Session:
 
         Only between two steps, when nothing of the step that begins has happened.
         """
-        self.gate.recording = True
+        self._tell_left_out()
+        self._asks_at = self.step
+        self.gate.recording, self.gate.fed = True, False
 
     def tell(self, role: str, api: str, subject: str, args: Mapping[str, Value], out: Mapping[str, Value]) -> None:
         """Record a moment that is no call of torch: what a framework's own loop says of itself."""
@@ -240,8 +246,20 @@ class Session:
         if variables is not None:
             self.output.emit(VariableTable(self.calls.next_seq(), variables))
 
+    def passes_on(self) -> bool:
+        """End this step, if it and the next one are left out; this happens at almost every step of a fast program."""
+        if self.gate.recording or self.step + 1 >= self._asks_at:
+            return False
+        self.step += 1
+        self._untold += 1
+        self.steps.window_closed()
+        return True
+
     def end_window(self) -> None:
         """Close the window of this step and begin the next."""
+        if self.passes_on():
+            return
+        self._tell_left_out()
         if self.recording:
             self.describe()
             self.calls.emit_open()
@@ -256,7 +274,16 @@ class Session:
         self.functions.window_closed()
         self._described = False
         self.frozen_seen = False
-        self.gate.recording = bool(self.decide(self.step))
+        self._decide()
+
+    def _decide(self) -> None:
+        self._asks_at = self.decide(self.step)
+        self.gate.recording, self.gate.fed = self._asks_at == self.step, False
+
+    def _tell_left_out(self) -> None:
+        untold, self._untold = self._untold, 0
+        for step in range(self.step - untold, self.step):
+            self.output.emit(StepEnd(self.calls.next_seq(), step, recorded=False))
 
     def emit(self, record: Record) -> None:
         """Give out a record."""
@@ -265,7 +292,7 @@ class Session:
     # Start, end, and children.
 
     def _install(self) -> None:
-        self.gate.recording = bool(self.decide(0))
+        self._decide()
         self.functions = ProjectFunctions(self, self._project or project_directory())
         # Looking through everything that is alive takes most of the time of a start: it is done once.
         living = alive(Module, Optimizer)
@@ -282,6 +309,7 @@ class Session:
         multiprocessing_util.register_after_fork(self, _finalize_in_child)
 
     def _finish(self) -> None:
+        self._tell_left_out()
         self.describe()
         self.calls.emit_open()
 
@@ -291,8 +319,8 @@ class Session:
         self._undo = []
 
 
-def _always(step: int) -> bool:
-    return True
+def _itself(step: int) -> int:
+    return step
 
 
 def _autocast() -> str:

@@ -84,6 +84,14 @@ class Steps:
         if loader not in self._training:
             self.phase = "train" if self._trained else "init"
 
+    def may_close_at_forward(self) -> bool:
+        """Whether an outermost forward that begins now may begin a new step."""
+        return not self._open_passes and self._complete()
+
+    def feeds(self, loader: str) -> bool:
+        """Whether a batch from ``loader`` is one to train on as those before it: it changes nothing here."""
+        return self.phase == "train" and loader in self._training and loader in self._open_passes
+
     def closes_at_forward(self, moment: Moment, in_optimizer_step: bool) -> bool:
         """Whether an outermost forward that begins now begins a new step."""
         if in_optimizer_step or self._open_passes or not self._trains(moment):
@@ -115,6 +123,14 @@ class Steps:
                 self._open_passes.add(loader)
         self._since_backward.clear()
         self._fetched.clear()
+
+    def backward_goes_on(self, moment: Moment) -> bool:
+        """Whether a backward that begins now tells nothing but that it happens, which is counted."""
+        as_before = self._trained and self._trained_in_eval_mode == moment.eval_mode
+        if self.phase != "train" or self._since_backward or not as_before:
+            return False
+        self.micro_step += 1
+        return True
 
     def backward_ends(self) -> None:
         """A backward completed."""
