@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from traincheck.causes import Cause, Causes
 from traincheck.findings import CheckResult, Finding, Violation
 from traincheck.invariant import Invariant
 from traincheck.relations import Example, Memory, Needs, Relation, by_name
-from traincheck.trace import Trace
 from traincheck.window import Window
+
+if TYPE_CHECKING:
+    from traincheck.trace import Trace
 
 
 @dataclass(slots=True)

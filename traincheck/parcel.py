@@ -12,13 +12,13 @@ from typing import Any, Final
 
 from traincheck.events import Call, Process, Record, Snapshot, Variable, VariableTable
 from traincheck.relations.contract import Needs
-from traincheck.trace.rows import SCHEMA, RowReader, to_row
+from traincheck.trace.rows import COLUMNS, RowReader, to_row
 from traincheck.window import Window
 
 MAX_NAMES: Final = 64
 """So many lists of names are remembered; then both ends begin anew."""
 
-_NAMES: Final = SCHEMA.get_field_index("names")
+_NAMES: Final = [name for name, _ in COLUMNS].index("names")
 
 
 class Packer:

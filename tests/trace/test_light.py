@@ -10,7 +10,7 @@ import sys
 import pytest
 
 import traincheck.trace
-from traincheck.trace.rows import SCHEMA
+from traincheck.trace.schema import SCHEMA
 
 
 def imported_by(statement: str) -> set[str]:
@@ -29,6 +29,14 @@ def test_reading_and_writing_need_no_torch() -> None:
 
     assert "pyarrow" in modules
     assert "torch" not in modules
+
+
+def test_watching_a_training_of_one_process_needs_no_pyarrow() -> None:
+    """It would be most of the memory that a watch adds to a training."""
+    modules = imported_by("import traincheck\ntraincheck.watch().close()")
+
+    assert "torch" in modules
+    assert "pyarrow" not in modules
 
 
 def test_every_listed_name_is_there() -> None:

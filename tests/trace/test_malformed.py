@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from traincheck.events import Process, Record
 from traincheck.trace import Part, TraceError, TraceVersionError, open_trace
 from traincheck.trace.header import METADATA_KEY
-from traincheck.trace.rows import SCHEMA
+from traincheck.trace.schema import SCHEMA
 
 StepOf = Callable[..., list[Record]]
 WriteTrace = Callable[..., Path]

@@ -11,7 +11,8 @@ import pyarrow as pa
 from traincheck.events import Process, Record
 from traincheck.trace.errors import TraceError
 from traincheck.trace.header import Header, parse_header
-from traincheck.trace.rows import SCHEMA, RowReader
+from traincheck.trace.rows import RowReader
+from traincheck.trace.schema import SCHEMA
 from traincheck.trace.storage import TracePath
 
 _CONTINUATION: Final = b"\xff\xff\xff\xff"

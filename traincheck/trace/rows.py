@@ -8,8 +8,6 @@ from dataclasses import asdict, fields
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
-import pyarrow as pa
-
 from traincheck.events import Call, Context, Record, Snapshot, StepEnd, Variable, VariableTable
 from traincheck.values import decode, encode
 from traincheck.vocabulary import LR
@@ -21,36 +19,37 @@ STEP: Final = "step"
 
 Row: TypeAlias = "tuple[Any, ...]"
 
-_KEYS: Final = (("kind", pa.string()), ("seq", pa.int64()), ("step", pa.int64()))
+_KEYS: Final = (("kind", "string"), ("seq", "int64"), ("step", "int64"))
 _CALL: Final = (
-    ("end", pa.int64()),
-    ("parent", pa.int64()),
-    ("role", pa.string()),
-    ("api", pa.string()),
-    ("subject", pa.string()),
-    ("stage", pa.string()),
-    ("micro_step", pa.int64()),
-    ("grad_enabled", pa.bool_()),
-    ("autocast", pa.string()),
-    ("args", pa.string()),
-    ("out", pa.string()),
-    ("error", pa.string()),
-    ("thread", pa.int64()),
-    ("time_ns", pa.int64()),
-    ("duration_ns", pa.int64()),
+    ("end", "int64"),
+    ("parent", "int64"),
+    ("role", "string"),
+    ("api", "string"),
+    ("subject", "string"),
+    ("stage", "string"),
+    ("micro_step", "int64"),
+    ("grad_enabled", "bool"),
+    ("autocast", "string"),
+    ("args", "string"),
+    ("out", "string"),
+    ("error", "string"),
+    ("thread", "int64"),
+    ("time_ns", "int64"),
+    ("duration_ns", "int64"),
 )
 _STATE: Final = (
-    ("call", pa.int64()),
-    ("point", pa.string()),
-    ("variable", pa.string()),
-    ("names", pa.list_(pa.string())),
-    ("hashes", pa.list_(pa.uint64())),
-    ("values", pa.list_(pa.float64())),
+    ("call", "int64"),
+    ("point", "string"),
+    ("variable", "string"),
+    ("names", "list<string>"),
+    ("hashes", "list<uint64>"),
+    ("values", "list<float64>"),
 )
-_VARIABLES: Final = (("payload", pa.string()),)
-_STEP: Final = (("recorded", pa.bool_()),)
+_VARIABLES: Final = (("payload", "string"),)
+_STEP: Final = (("recorded", "bool"),)
 
-SCHEMA: Final = pa.schema([*_KEYS, *_CALL, *_STATE, *_VARIABLES, *_STEP])
+COLUMNS: Final = (*_KEYS, *_CALL, *_STATE, *_VARIABLES, *_STEP)
+"""Their names and Arrow types: :data:`traincheck.trace.schema.SCHEMA` without Arrow, which is large to import."""
 
 _NO_CALL: Final = (None,) * len(_CALL)
 _NO_STATE: Final = (None,) * len(_STATE)
@@ -65,7 +64,7 @@ _VARIABLE_TYPES: Final = {
 
 
 def to_row(record: Record, step: int) -> Row:
-    """The cells of ``record``, which belongs to the step numbered ``step``, in the order of :data:`SCHEMA`."""
+    """The cells of ``record``, which belongs to the step numbered ``step``, in the order of :data:`COLUMNS`."""
     match record:
         case Call():
             return (CALL, record.seq, step, *_call_cells(record), *_NO_STATE, None, None)
@@ -121,7 +120,7 @@ class RowReader:
         self._variables: Callable[[str], tuple[Variable, ...]] = lru_cache(maxsize=16)(_parse_variables)
 
     def record(self, row: Row) -> Record:
-        """The record in ``row``, whose cells have the types of :data:`SCHEMA`. Raises ``ValueError``."""
+        """The record in ``row``, whose cells have the types of :data:`COLUMNS`. Raises ``ValueError``."""
         kind, seq, step = row[:3]
         if seq is None or step is None:
             raise ValueError(f"field {'seq' if seq is None else 'step'!r} is null")

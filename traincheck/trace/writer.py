@@ -13,7 +13,8 @@ import pyarrow as pa
 from traincheck.events import Call, Process, Record, StepEnd
 from traincheck.trace.header import Header
 from traincheck.trace.layout import PART_SUFFIX, PARTS_NAME
-from traincheck.trace.rows import SCHEMA, to_row
+from traincheck.trace.rows import to_row
+from traincheck.trace.schema import SCHEMA
 from traincheck.vocabulary import COLLECTIVE
 
 MAX_ROWS: Final = 20_000
