@@ -17,7 +17,7 @@ from traincheck.record.hooks_checkpoint import live_tensors
 from traincheck.record.loop import Ended, Loop, Schedule
 from traincheck.record.patching import Hook
 
-from .schedules import length_of, schedule_of
+from .schedules import length_of, schedule_of, steps_of
 
 FRAMEWORK: Final = "lightning"
 
@@ -194,7 +194,7 @@ def _ended(trainer: Any, pl_module: Module, steps: int) -> Ended:
         planned_epochs=float(trainer.max_epochs) if by_epochs and not by_steps else None,
         stopped=bool(trainer.should_stop),
         schedule=schedule.kind,
-        schedule_steps=getattr(trainer.lr_scheduler_configs[0].scheduler, "last_epoch", None) if per_step else None,
+        schedule_steps=steps_of(trainer.lr_scheduler_configs[0].scheduler) if per_step else None,
     )
 
 

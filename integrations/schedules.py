@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
 ROUNDED: Final = 6
 """Decimals of a share of the learning rate."""
 
@@ -27,6 +29,11 @@ def length_of(scheduler: Any) -> int | None:
     keywords = getattr(_function(scheduler), "keywords", {})
     length = keywords.get("num_training_steps") if attribute is None else getattr(scheduler, attribute, None)
     return length if isinstance(length, int) else None
+
+
+def steps_of(scheduler: Any) -> int | None:
+    """How many steps the schedule has made; ``None`` for one that follows a metric: evaluations advance it."""
+    return None if isinstance(scheduler, ReduceLROnPlateau) else getattr(scheduler, "last_epoch", None)
 
 
 def share_left(scheduler: Any) -> float | None:

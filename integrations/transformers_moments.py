@@ -18,7 +18,7 @@ from traincheck.record.loop import Ended, Loop, Schedule
 from traincheck.record.patching import Arguments, Hook
 from traincheck.watching import Watch
 
-from .schedules import schedule_of, share_left
+from .schedules import schedule_of, share_left, steps_of
 
 FRAMEWORK: Final = "transformers"
 EVALUATIONS: Final = ("evaluate", "predict")
@@ -111,7 +111,7 @@ class TrainerMoments(TrainerCallback):
                 planned_epochs=float(args.num_train_epochs) if by_epochs else None,
                 stopped=bool(control.should_training_stop) and state.global_step < state.max_steps,
                 schedule=schedule_of(lr_scheduler),
-                schedule_steps=getattr(lr_scheduler, "last_epoch", None),
+                schedule_steps=steps_of(lr_scheduler),
                 final_lr=share_left(lr_scheduler),
             )
         )

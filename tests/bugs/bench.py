@@ -131,7 +131,7 @@ def clean_rows(program: Path, modes: Modes, options: tuple[str, ...] = ()) -> di
 
 def _clean_row(program: Path, options: tuple[str, ...], outcome: Outcome) -> Row:
     return {
-        "id": " ".join([program.stem, *options]),
+        "id": " ".join([str(program.relative_to(HERE / "clean").with_suffix("")), *options]),
         "silent": not outcome.findings,
         "codes": [finding["code"] for finding in outcome.findings],
         "exercised": outcome.exercised,
@@ -139,6 +139,11 @@ def _clean_row(program: Path, options: tuple[str, ...], outcome: Outcome) -> Row
         "told": [finding["message"] for finding in outcome.findings],
         "note": outcome.note,
     }
+
+
+def framework_of(program: Path) -> str:
+    """Whose pack judges a clean program: the folder says it."""
+    return PYTORCH if program.parent.name == "clean" else program.parent.name
 
 
 def variations(program: Path) -> Iterable[tuple[str, ...]]:
@@ -262,17 +267,19 @@ def main() -> None:
     arguments = parser.parse_args()
     began = time.monotonic()
     folders = sorted(path.parent for path in HERE.glob(f"{arguments.only}*/meta.json"))
-    programs = sorted(HERE.glob(f"clean/{arguments.only}*.py"))
+    programs = [
+        path for pattern in ("clean/", "clean/*/") for path in sorted(HERE.glob(f"{pattern}{arguments.only}*.py"))
+    ]
     changed = [(program, options) for program in programs for options in variations(program)] if arguments.vary else []
     frameworks = {folder: read_meta(folder).get("framework", PYTORCH) for folder in folders}
-    modes = {framework: modes_of(framework, arguments) for framework in {PYTORCH, *frameworks.values()}}
-    plain = modes[PYTORCH]
+    needed = {PYTORCH, *frameworks.values(), *map(framework_of, programs)}
+    modes = {framework: modes_of(framework, arguments) for framework in sorted(needed)}
     with ThreadPoolExecutor(arguments.jobs) as pool:
         bugs = list(pool.map(lambda folder: bug_rows(folder, modes[frameworks[folder]]), folders))
-        clean = list(pool.map(lambda program: clean_rows(program, plain), programs))
-        varied = list(pool.map(lambda job: clean_rows(job[0], plain, job[1]), changed))
+        clean = list(pool.map(lambda program: clean_rows(program, modes[framework_of(program)]), programs))
+        varied = list(pool.map(lambda job: clean_rows(job[0], modes[framework_of(job[0])], job[1]), changed))
     texts = []
-    for mode in plain:
+    for mode in modes[PYTORCH]:
         mine = [[rows[mode] for rows in group] for group in (bugs, clean, varied)]
         texts.append(report(mode, *mine))
         told = [
