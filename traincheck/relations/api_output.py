@@ -105,8 +105,8 @@ TOLD: Final = (
 )
 """Arguments that are circumstances."""
 
-COUNTS: Final = ("steps", "epochs", "schedule_steps")
-"""Outputs at the end of a training that are what they are under any schedule."""
+COUNTS: Final = ("micro_steps", "steps", "epochs", "schedule_steps")
+"""Outputs that are what they are under any schedule."""
 
 
 @dataclass(frozen=True, slots=True)
