@@ -66,6 +66,8 @@ class ForwardHooks:
         same = bool(modules) and modules[-1] == path
         if same and len(modules) == 1:
             self._replica_begins(module)
+        if modules and path.partition(".")[0] != modules[0].partition(".")[0]:
+            self._session.boundary.run("layers left out", self._session.loose.runs, module, modules[0])
         modules.append(path)
         self._session.calls.thread.modes.append(module.training)
         return _Pass(None if same or not self._layers else self._layer_begins(module, path))

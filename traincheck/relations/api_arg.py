@@ -67,6 +67,7 @@ TABLE: Final[tuple[tuple[str, str, tuple[How, ...], str], ...]] = (
     (ZERO_GRAD, "set_to_none", ("steady",), ""),
     (OPTIMIZER_STEP, "lr", ("same on ranks", "lasting"), ""),
     (OPTIMIZER_STEP, "freezing_ignored", ("false",), ""),
+    (OPTIMIZER_STEP, "left_out", ("false",), ""),
 )
 """``(role, argument, hows, other argument)``. What a program may choose freely is only ever *steady*, if that."""
 
@@ -162,6 +163,7 @@ SENTENCES: Final = {
     "first hash": "the first batch of a pass over the data differs from the first batch of the pass before",
     "aligned": "spectral normalisation divides by an iterated estimate of the norm, not by that of random vectors",
     "freezing_ignored": "a model that is configured to have frozen parts has some when training begins",
+    "left_out": "layers that run in a model and get gradients are registered in it, or an optimizer holds them",
     "eos_dropped": "a row that ends with the end-of-sequence token, and counts right before it, has a label there",
     "target_weight": "every target of a step weighs the same in the gradient, whichever micro-batch it is in",
 }
@@ -216,7 +218,7 @@ def _here(subject: Argument, window: Window) -> Iterator[Example]:
         yield _example(held, context, call, expected, seen)
 
 
-TOLD: Final = frozenset({"aligned", "eos_dropped", "freezing_ignored"})
+TOLD: Final = frozenset({"aligned", "eos_dropped", "freezing_ignored", "left_out"})
 """Arguments that say by themselves whether something is as it should be."""
 
 
@@ -233,6 +235,13 @@ def _told(argument: str, call: Call) -> tuple[dict[str, Value], str, str]:
             {},
             "parameters that are frozen (requires_grad off) as the configuration asks",
             f"all parameters of {call.args.get('freezing')} have requires_grad on and get gradients: none is frozen",
+        )
+    if argument == "left_out":
+        return (
+            {},
+            "layers in nn.ModuleList or nn.ModuleDict, so that the model's parameters() has them",
+            f"{call.args.get('loose_layers')} ran and got gradients, but the model does not register them, no "
+            "optimizer holds them, and their weights are what they were at the step before",
         )
     return (
         {"trained": call.context.stage == "train"},
