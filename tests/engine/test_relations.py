@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.engine.script import NAMES, Script, clean_run, parameter
-from traincheck.events import Call, Context, Process, Snapshot, Variable, VariableTable
+from traincheck.events import Call, Context, Process, Snapshot, StepEnd, Variable, VariableTable
 from traincheck.relations import Example, Memory, by_name
 from traincheck.relations.api_arg import Argument
 from traincheck.relations.api_output import Output
@@ -409,6 +409,63 @@ def test_weights_may_change_in_training_but_not_around_an_evaluation() -> None:
     assert [] == run(evaluates=False)
     assert [False] == run(evaluates=True)
     assert [True] == run(evaluates=True, habit=True)
+
+
+def after_an_evaluation(*events: str, habit: bool = False, told: bool = False, optimizer: str = "SGD") -> list[bool]:
+    """Whether the weights were found to be what they were, after these events between two steps.
+
+    ``average`` loads other weights, ``back`` loads those that were trained, ``best`` those of an earlier evaluation.
+    """
+    script = clean_run(3)
+    script.step()
+    if habit:
+        script.load(dict.fromkeys(NAMES, 7))
+        script.step()
+    best = dict(script.params)
+    script.evaluation()
+    script.step()
+    trained = dict(script.params)
+    for event in events:
+        if event == "evaluate":
+            script.evaluation()
+        else:
+            script.load({"average": dict.fromkeys(NAMES, 8), "back": trained, "best": best}[event], told=told)
+    if optimizer != "SGD":
+        variables = tuple(parameter(name, optimizer=optimizer) for name in NAMES)
+        script.records.append(VariableTable(script.next_seq(), variables))
+    script.step(optimizer=optimizer)
+    *earlier, last = script.windows()
+    memory = Memory()
+    for window in earlier:
+        list(by_name("Consistent").examples(Equal(PARAM, "steps"), window, memory))
+    found = by_name("Consistent").examples(Equal(PARAM, "steps"), last, memory)
+    return [example.held for example in found if ("moves_by_habit", False) in example.context]
+
+
+def test_an_average_that_is_loaded_for_an_evaluation_is_taken_out_again() -> None:
+    assert [False] == after_an_evaluation("average", "evaluate")
+    assert [] == after_an_evaluation("average", "evaluate", "back")
+    assert [True] == after_an_evaluation("evaluate")
+
+
+def test_weights_may_be_loaded_after_an_evaluation_or_to_go_back() -> None:
+    assert [] == after_an_evaluation("evaluate", "average")  # to go on from other weights, as a resumed run does
+    assert [] == after_an_evaluation("best", "evaluate")  # the best ones so far
+    assert [] == after_an_evaluation("average", "evaluate", told=True)  # by a framework that was asked to
+    assert [] == after_an_evaluation("average", "evaluate", habit=True)  # a program that does so in training too
+    assert [] == after_an_evaluation("average", "evaluate", optimizer="Adam")  # a new training
+
+
+def test_a_program_may_go_back_to_weights_from_steps_that_were_left_out() -> None:
+    script = clean_run(3)
+    script.records[-1:] = [StepEnd(script.next_seq(), 99, recorded=False)]
+    for _ in range(2):
+        script.step()
+        script.load(dict.fromkeys(NAMES, 8))
+        script.evaluation()
+    script.step()
+
+    assert [] == failures("Consistent", Equal(PARAM, "steps"), script.windows())
 
 
 def test_another_pace_counts_once_it_is_kept() -> None:
