@@ -16,6 +16,7 @@ from traincheck.relations.cadence import Count
 from traincheck.relations.consistent import Equal
 from traincheck.relations.event_contain import Contain
 from traincheck.relations.membership import Part
+from traincheck.values import Value
 from traincheck.vocabulary import (
     AUTOCAST,
     BACKWARD,
@@ -24,6 +25,7 @@ from traincheck.vocabulary import (
     DATA_NEXT,
     DROPOUT,
     FORWARD,
+    GRAD,
     GRAD_CLIP,
     GRAD_UNSCALE,
     LOSS,
@@ -409,6 +411,69 @@ def test_weights_may_change_in_training_but_not_around_an_evaluation() -> None:
     assert [] == run(evaluates=False)
     assert [False] == run(evaluates=True)
     assert [True] == run(evaluates=True, habit=True)
+
+
+def steps_after(*roles: str, grads: Sequence[int | None] = (), loss: float = 1.0) -> list[bool]:
+    """Steps with calls of ``roles`` between the backward pass and them; ``grads`` are what was left by then."""
+    script = clean_run(2)
+    for grad in grads:
+        with script.call(BACKWARD, loss=loss) as call:
+            script.look(call, BEFORE, GRAD)
+        script.grads = {name: script.next_seq() for name in NAMES}
+        script.look(call, "after", GRAD)
+        for role in roles:
+            with script.call(role, "SGD"):
+                pass
+        script.grads = dict.fromkeys(NAMES, script.next_seq() if grad else grad)
+        with script.call(OPTIMIZER_STEP, "SGD") as call:
+            pass
+        norms = tuple(None if grad is None else float(grad) for _ in NAMES)
+        snapshot = Snapshot(script.next_seq(), call, "after", GRAD, NAMES, tuple(script.grads.values()), norms)
+        script.records.append(snapshot)
+        script.end()
+    found = examples("EventContain", Contain(OPTIMIZER_STEP, "use:grad", "some"), script.windows())
+    return [example.held for example in found[2:]]
+
+
+def test_gradients_are_not_cleared_between_the_backward_pass_and_the_step() -> None:
+    assert [False, False] == steps_after(ZERO_GRAD, grads=(0, 0, 0))
+    assert [False] == steps_after(ZERO_GRAD, grads=(None, None))
+    assert [True, True, True] == steps_after(ZERO_GRAD, grads=(1, 1, 1))  # of another model, or put back by hand
+    assert [True, True] == steps_after(ZERO_GRAD, grads=(1, 0, 1, 0))  # a bad batch now and then
+    assert [] == steps_after(ZERO_GRAD, grads=(0, 0, 0), loss=float("nan"))
+    assert [] == steps_after(LOSS, grads=(0, 0, 0))  # a loss that is zero
+
+
+def passes(
+    *loaders: str, reseeded: bool = True, optimizers: Sequence[str] = ("SGD", "SGD"), steps: bool = True
+) -> list[bool]:
+    """Two passes over shuffled data, each by the loaders that are named, side by side, or by one of its own."""
+    script = Script()
+    for number, optimizer in enumerate(optimizers):
+        for loader in loaders or (f"DataLoader#{number}",):
+            out: dict[str, Value] = {"hash": 5 if reseeded else 5 + number, "size": 8}
+            facts: dict[str, Value] = {"shuffled": True, "batches": 4, "batch_size": 8}
+            with script.call(DATA_NEXT, loader, out, index=0, **facts):
+                pass
+        if steps:
+            with script.call(OPTIMIZER_STEP, optimizer):
+                pass
+        script.end()
+    found = examples("APIArg", Argument(DATA_NEXT, "first hash", "distinct"), script.windows())
+    assert all({("shuffled", True), ("several_batches", True)} <= set(example.context) for example in found)
+    return [example.held for example in found]
+
+
+def test_a_loader_that_is_built_for_each_epoch_does_not_begin_with_the_same_batch() -> None:
+    assert [False] == passes()
+    assert [False] == passes("DataLoader")
+    assert [True] == passes(reseeded=False)
+
+
+def test_the_same_order_may_be_meant() -> None:
+    assert [] == passes(optimizers=("SGD", "SGD#2"))  # two trainings that are compared
+    assert [] == passes("DataLoader", "DataLoader#2", optimizers=("SGD",))  # two views of each sample
+    assert [] == passes(steps=False)  # a pass that measures something
 
 
 def after_an_evaluation(*events: str, habit: bool = False, told: bool = False, optimizer: str = "SGD") -> list[bool]:
