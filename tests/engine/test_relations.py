@@ -476,6 +476,44 @@ def test_the_same_order_may_be_meant() -> None:
     assert [] == passes(steps=False)  # a pass that measures something
 
 
+G, D, E = ("G.0.weight",), ("D.0.weight", "D.1.weight"), ("E.0.weight",)
+
+
+def trainings(*steps: tuple[str, Sequence[str], Sequence[str]]) -> list[bool]:
+    """Optimizers that step in turn: each with what it holds, and the models that ran for it, fed from the second on."""
+    holders: dict[str, str] = {}
+    for optimizer, held, _ in steps:
+        holders = dict.fromkeys(held, optimizer) | holders
+    script = Script(variables=[parameter(name, optimizer=optimizer) for name, optimizer in holders.items()])
+    for optimizer, held, models in steps:
+        for place, model in enumerate(models):
+            with script.call(FORWARD, model, **({"fed": True} if place else {})):
+                pass
+        with script.call(OPTIMIZER_STEP, optimizer) as call:
+            pass
+        norms = tuple(1.0 for _ in held)
+        script.records.append(
+            Snapshot(script.next_seq(), call, "after", GRAD, tuple(held), tuple(map(hash, held)), norms)
+        )
+    script.end()
+    return [example.held for example in examples("Membership", Part("fed_model", "held_alone"), script.windows())]
+
+
+def test_the_optimizer_of_a_generator_does_not_hold_the_discriminator() -> None:
+    discriminator = ("Adam", D, "D")
+    assert [True] == trainings(discriminator, ("Adam#2", G, "GD"))
+    assert [False] == trainings(discriminator, ("Adam#2", G + D, "GD"))
+    assert [False] == trainings(("Adam#2", G + D, "GD"), discriminator)
+
+
+def test_several_optimizers_may_hold_one_model_on_purpose() -> None:
+    assert [] == trainings(("Adam", E, "E"), ("Adam#2", E + G, "EG"))  # an encoder with two losses
+    assert [] == trainings(("Adam", D, "D"), ("Adam#2", G, "GD"), ("Adam#3", G + D, "GD"))  # InfoGAN
+    assert [] == trainings(("Adam", D, "D"), ("SGD", D, "D"))  # optimizers that alternate
+    assert [] == trainings(("Adam", D[1:], "D"), ("Adam#2", G + D, "GD"))  # a layer with a rate of its own
+    assert [] == trainings(("Adam", G + D, "GD"))  # after the other's phase
+
+
 def after_an_evaluation(*events: str, habit: bool = False, told: bool = False, optimizer: str = "SGD") -> list[bool]:
     """Whether the weights were found to be what they were, after these events between two steps.
 

@@ -91,6 +91,8 @@ class ForwardHooks:
         inputs = (args, kwargs)
         # The mode of a wrapper means nothing: Lightning switches only what it wraps.
         described: dict[str, Value] = {"training": inner.training, "size": size(first_tensor(inputs))}
+        if any(tensor.grad_fn is not None for tensor in tensors_in(inputs)):
+            described["fed"] = True  # by what another model, or a part of one, gave
         wrapper = type(module).__name__ if inner is not module else models.wrapper(inner)
         if wrapper:
             described["wrapper"] = wrapper
