@@ -95,6 +95,19 @@ def test_a_layer_that_runs_without_gradients_is_not_left_out(record) -> None:
     assert [False] * 3 == told(record, lambda: Teacher([nn.Linear(4, 4)]))
 
 
+def test_a_layer_that_was_trained_before_is_not_left_out(record) -> None:
+    """Its gradients are those of then: what it gives is detached now."""
+
+    class Student(Holder):
+        def forward(self, x: Tensor) -> Tensor:
+            return (self.head(self.first(x)) - self.layers[0](x).detach()).pow(2)
+
+    def once(model: Holder) -> None:
+        model.layers[0](torch.randn(2, 4)).sum().backward()
+
+    assert [None, False, False] == told(record, lambda: Student([nn.Linear(4, 4)]), once)
+
+
 def test_a_layer_with_an_optimizer_of_its_own_is_not_left_out(record) -> None:
     """As a discriminator that runs in the generator's loss: its optimizer may come later and step less often."""
 

@@ -34,7 +34,7 @@ class Loose:
         self._ran: Any = WeakIdKeyDictionary()
         """Each such layer, with the label of the model in which it ran."""
         self._looked_at: Any = WeakIdKeyDictionary()
-        """Their parameters, with the last step at which they were looked at and what they held."""
+        """Their parameters, with the last step at which they were looked at, what they held, and what gradient."""
 
     def runs(self, module: Module, around: str) -> None:
         """A module that has no name in the model of the path ``around`` begins to run within its forward pass."""
@@ -50,11 +50,13 @@ class Loose:
         forgotten: list[str] = []
         waiting = False
         for params, place in self._unregistered(optimizer):
-            for param, content in zip(params, fingerprints(params), strict=True):
-                then, before = self._looked_at.get(param, (step, None))
-                self._looked_at[param] = (step, content)
+            contents, gradients = fingerprints(params), fingerprints([param.grad for param in params])
+            for param, content, gradient in zip(params, contents, gradients, strict=True):
+                then, content_then, gradient_then = self._looked_at.get(param, (step, None, None))
+                self._looked_at[param] = (step, content, gradient)
                 waiting |= then == step
-                if then != step and before == content:
+                # A gradient that stays is left from an earlier training.
+                if then != step and content == content_then and gradient != gradient_then:
                     forgotten.append(place)
         if not forgotten:
             return {} if waiting else {"left_out": False}
