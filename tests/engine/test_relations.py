@@ -487,7 +487,7 @@ def trainings(*steps: tuple[str, Sequence[str], Sequence[str]]) -> list[bool]:
     script = Script(variables=[parameter(name, optimizer=optimizer) for name, optimizer in holders.items()])
     for optimizer, held, models in steps:
         for place, model in enumerate(models):
-            with script.call(FORWARD, model, **({"fed": True} if place else {})):
+            with script.call(FORWARD, model, fed=place > 0 or model == "D"):
                 pass
         with script.call(OPTIMIZER_STEP, optimizer) as call:
             pass
@@ -502,6 +502,7 @@ def trainings(*steps: tuple[str, Sequence[str], Sequence[str]]) -> list[bool]:
 def test_the_optimizer_of_a_generator_does_not_hold_the_discriminator() -> None:
     discriminator = ("Adam", D, "D")
     assert [True] == trainings(discriminator, ("Adam#2", G, "GD"))
+    assert [True] == trainings(("Adam", D, "GD"), ("Adam#2", G, "D"))  # what the generator gave is used again
     assert [False] == trainings(discriminator, ("Adam#2", G + D, "GD"))
     assert [False] == trainings(("Adam#2", G + D, "GD"), discriminator)
 

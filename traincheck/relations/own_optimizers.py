@@ -60,11 +60,13 @@ def _whole_models(window: Window, held: set[str]) -> set[str]:
 
 
 def _fed_last(window: Window, step: Call, own: set[str]) -> str:
-    """The model that ran last before the step, on what one of ``own`` gave; empty when there is none."""
+    """The model that ran last before the step, on what one of ``own`` gave; empty when there is none.
+
+    What a generator gave for the discriminator's step is often used again for its own.
+    """
     since = max((other.end for other in window.named(OPTIMIZER_STEP) if 0 <= other.end < step.seq), default=-1)
-    between = (call for call in window.named(FORWARD) if since < call.seq < step.seq and call.end >= 0)
-    forwards = [call for call in between if call.context.grad_enabled]
-    if not forwards or not forwards[-1].args.get("fed"):
+    forwards = [call for call in window.named(FORWARD) if call.context.grad_enabled and -1 < call.end < step.seq]
+    if not forwards or forwards[-1].seq < since or not forwards[-1].args.get("fed"):
         return ""
     ran = {_model(call.subject) for call in forwards[:-1]}
     return _model(forwards[-1].subject) if own & ran else ""
