@@ -560,6 +560,21 @@ def test_weights_may_be_loaded_after_an_evaluation_or_to_go_back() -> None:
     assert [] == after_an_evaluation("average", "evaluate", optimizer="Adam")  # a new training
 
 
+def test_models_that_are_trained_alike_may_hand_each_other_weights() -> None:
+    def run(other: str) -> list[bool]:
+        names = (*NAMES, *(name.replace("Net", other) for name in NAMES))
+        script = Script(variables=[parameter(name) for name in names])
+        script.step()
+        script.step()
+        script.load(dict.fromkeys(NAMES, 8))
+        script.evaluation()
+        script.step()
+        return [example.held for example in failures("Consistent", Equal(PARAM, "steps"), script.windows())]
+
+    assert [] == run("Net#2")
+    assert [False] == run("Net.more")
+
+
 def test_a_program_may_go_back_to_weights_from_steps_that_were_left_out() -> None:
     script = clean_run(3)
     script.records[-1:] = [StepEnd(script.next_seq(), 99, recorded=False)]

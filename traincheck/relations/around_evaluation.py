@@ -7,6 +7,7 @@ affair; what it does only around an evaluation, and does not undo, is not.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -92,6 +93,8 @@ def examples(window: Window, memory: Memory) -> Iterator[Example]:
             continue
         if model in pause.loaded and not equal and (not memory.state["gapless"] or value in states[name]):
             continue  # it goes back to a state of its own, as far as all of them are known
+        if not equal and _has_twins(window, model):
+            continue
         moves = habit.setdefault(name, not equal)
         context = circumstances.frozen({"trainable": variable.trainable, "moves_by_habit": moves})
         groups.setdefault((context, equal), []).append(name)
@@ -126,6 +129,21 @@ def _pause_before(window: Window, memory: Memory) -> _Pause:
             after.add(call)
     memory.state["pause"] = after if steps else pause
     return pause
+
+
+def _has_twins(window: Window, model: str) -> bool:
+    """Whether other models of the same make are trained too: they may hand each other weights, as clients do that
+    train one model together."""
+    known: set[str] | None = window.memo.get("twins")
+    if known is None:
+        makes: dict[str, set[tuple[str, tuple[int, ...]]]] = {}
+        for variable in window.variables.values():
+            if variable.optimizer and variable.in_model:
+                label, _, path = variable.name.partition(".")
+                makes.setdefault(label, set()).add((path, variable.shape))
+        often = Counter(map(frozenset, makes.values()))
+        known = window.memo["twins"] = {label for label, make in makes.items() if often[frozenset(make)] > 1}
+    return model in known
 
 
 def _place(call: Call) -> int:
