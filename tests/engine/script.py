@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -13,6 +13,7 @@ from traincheck.vocabulary import (
     AFTER,
     BACKWARD,
     BEFORE,
+    CHECKPOINT_LOAD,
     DATA_NEXT,
     FORWARD,
     GRAD,
@@ -21,6 +22,7 @@ from traincheck.vocabulary import (
     LR_STEP,
     OPTIMIZER_STEP,
     PARAM,
+    TRAINER_LOAD,
     ZERO_GRAD,
 )
 from traincheck.window import Window, windows
@@ -95,6 +97,7 @@ class Script:
         scheduler_steps: int = 1,
         batch: int | None = None,
         loss: float = 1.0,
+        optimizer: str = "SGD",
     ) -> None:
         """One training step of the usual kind, with the faults asked for."""
         size = 8
@@ -117,7 +120,7 @@ class Script:
                 self.look(call, BEFORE, GRAD)
             self.grads = {name: next(self._contents) for name in self.params}
             self.look(call, AFTER, GRAD)
-        with self.call(OPTIMIZER_STEP, "SGD", {"grads": "all"}, closure=False, lr=0.1) as call:
+        with self.call(OPTIMIZER_STEP, optimizer, {"grads": "all"}, closure=False, lr=0.1) as call:
             self.look(call, BEFORE, PARAM)
             self.look(call, BEFORE, LR)
         for name in self.params if moves is None else moves:
@@ -136,6 +139,11 @@ class Script:
         with self.call(FORWARD, "Net", out, training=False, size=8, inputs=next(self._contents)):
             pass
         self.context = training
+
+    def load(self, content: Mapping[str, int], *, told: bool = False) -> None:
+        """Other weights for the model; ``told`` when a framework says that it puts them in."""
+        with self.call(TRAINER_LOAD if told else CHECKPOINT_LOAD, "Net"):
+            self.params.update(content)
 
     def end(self) -> None:
         """The end of the step."""

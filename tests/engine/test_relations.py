@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.engine.script import NAMES, Script, clean_run, parameter
-from traincheck.events import Call, Context, Process, Snapshot, Variable, VariableTable
+from traincheck.events import Call, Context, Process, Snapshot, StepEnd, Variable, VariableTable
 from traincheck.relations import Example, Memory, by_name
 from traincheck.relations.api_arg import Argument
 from traincheck.relations.api_output import Output
@@ -16,6 +16,7 @@ from traincheck.relations.cadence import Count
 from traincheck.relations.consistent import Equal
 from traincheck.relations.event_contain import Contain
 from traincheck.relations.membership import Part
+from traincheck.values import Value
 from traincheck.vocabulary import (
     AUTOCAST,
     BACKWARD,
@@ -24,6 +25,7 @@ from traincheck.vocabulary import (
     DATA_NEXT,
     DROPOUT,
     FORWARD,
+    GRAD,
     GRAD_CLIP,
     GRAD_UNSCALE,
     LOSS,
@@ -409,6 +411,180 @@ def test_weights_may_change_in_training_but_not_around_an_evaluation() -> None:
     assert [] == run(evaluates=False)
     assert [False] == run(evaluates=True)
     assert [True] == run(evaluates=True, habit=True)
+
+
+def steps_after(*roles: str, grads: Sequence[int | None] = (), loss: float = 1.0) -> list[bool]:
+    """Steps with calls of ``roles`` between the backward pass and them; ``grads`` are what was left by then."""
+    script = clean_run(2)
+    for grad in grads:
+        with script.call(BACKWARD, loss=loss) as call:
+            script.look(call, BEFORE, GRAD)
+        script.grads = {name: script.next_seq() for name in NAMES}
+        script.look(call, "after", GRAD)
+        for role in roles:
+            with script.call(role, "SGD"):
+                pass
+        script.grads = dict.fromkeys(NAMES, script.next_seq() if grad else grad)
+        with script.call(OPTIMIZER_STEP, "SGD") as call:
+            pass
+        norms = tuple(None if grad is None else float(grad) for _ in NAMES)
+        snapshot = Snapshot(script.next_seq(), call, "after", GRAD, NAMES, tuple(script.grads.values()), norms)
+        script.records.append(snapshot)
+        script.end()
+    found = examples("EventContain", Contain(OPTIMIZER_STEP, "use:grad", "some"), script.windows())
+    return [example.held for example in found[2:]]
+
+
+def test_gradients_are_not_cleared_between_the_backward_pass_and_the_step() -> None:
+    assert [False, False] == steps_after(ZERO_GRAD, grads=(0, 0, 0))
+    assert [False] == steps_after(ZERO_GRAD, grads=(None, None))
+    assert [True, True, True] == steps_after(ZERO_GRAD, grads=(1, 1, 1))  # of another model, or put back by hand
+    assert [True, True] == steps_after(ZERO_GRAD, grads=(1, 0, 1, 0))  # a bad batch now and then
+    assert [] == steps_after(ZERO_GRAD, grads=(0, 0, 0), loss=float("nan"))
+    assert [] == steps_after(LOSS, grads=(0, 0, 0))  # a loss that is zero
+
+
+def passes(
+    *loaders: str, reseeded: bool = True, optimizers: Sequence[str] = ("SGD", "SGD"), steps: bool = True
+) -> list[bool]:
+    """Two passes over shuffled data, each by the loaders that are named, side by side, or by one of its own."""
+    script = Script()
+    for number, optimizer in enumerate(optimizers):
+        for loader in loaders or (f"DataLoader#{number}",):
+            out: dict[str, Value] = {"hash": 5 if reseeded else 5 + number, "size": 8}
+            facts: dict[str, Value] = {"shuffled": True, "batches": 4, "batch_size": 8}
+            with script.call(DATA_NEXT, loader, out, index=0, **facts):
+                pass
+        if steps:
+            with script.call(OPTIMIZER_STEP, optimizer):
+                pass
+        script.end()
+    found = examples("APIArg", Argument(DATA_NEXT, "first hash", "distinct"), script.windows())
+    assert all({("shuffled", True), ("several_batches", True)} <= set(example.context) for example in found)
+    return [example.held for example in found]
+
+
+def test_a_loader_that_is_built_for_each_epoch_does_not_begin_with_the_same_batch() -> None:
+    assert [False] == passes()
+    assert [False] == passes("DataLoader")
+    assert [True] == passes(reseeded=False)
+
+
+def test_the_same_order_may_be_meant() -> None:
+    assert [] == passes(optimizers=("SGD", "SGD#2"))  # two trainings that are compared
+    assert [] == passes("DataLoader", "DataLoader#2", optimizers=("SGD",))  # two views of each sample
+    assert [] == passes(steps=False)  # a pass that measures something
+
+
+G, D, E = ("G.0.weight",), ("D.0.weight", "D.1.weight"), ("E.0.weight",)
+
+
+def trainings(*steps: tuple[str, Sequence[str], Sequence[str]]) -> list[bool]:
+    """Optimizers that step in turn: each with what it holds, and the models that ran for it, fed from the second on."""
+    holders: dict[str, str] = {}
+    for optimizer, held, _ in steps:
+        holders = dict.fromkeys(held, optimizer) | holders
+    script = Script(variables=[parameter(name, optimizer=optimizer) for name, optimizer in holders.items()])
+    for optimizer, held, models in steps:
+        for place, model in enumerate(models):
+            with script.call(FORWARD, model, fed=place > 0 or model == "D"):
+                pass
+        with script.call(OPTIMIZER_STEP, optimizer) as call:
+            pass
+        norms = tuple(1.0 for _ in held)
+        script.records.append(
+            Snapshot(script.next_seq(), call, "after", GRAD, tuple(held), tuple(map(hash, held)), norms)
+        )
+    script.end()
+    return [example.held for example in examples("Membership", Part("fed_model", "held_alone"), script.windows())]
+
+
+def test_the_optimizer_of_a_generator_does_not_hold_the_discriminator() -> None:
+    discriminator = ("Adam", D, "D")
+    assert [True] == trainings(discriminator, ("Adam#2", G, "GD"))
+    assert [True] == trainings(("Adam", D, "GD"), ("Adam#2", G, "D"))  # what the generator gave is used again
+    assert [False] == trainings(discriminator, ("Adam#2", G + D, "GD"))
+    assert [False] == trainings(("Adam#2", G + D, "GD"), discriminator)
+
+
+def test_several_optimizers_may_hold_one_model_on_purpose() -> None:
+    assert [] == trainings(("Adam", E, "E"), ("Adam#2", E + G, "EG"))  # an encoder with two losses
+    assert [] == trainings(("Adam", D, "D"), ("Adam#2", G, "GD"), ("Adam#3", G + D, "GD"))  # InfoGAN
+    assert [] == trainings(("Adam", D, "D"), ("SGD", D, "D"))  # optimizers that alternate
+    assert [] == trainings(("Adam", D[1:], "D"), ("Adam#2", G + D, "GD"))  # a layer with a rate of its own
+    assert [] == trainings(("Adam", G + D, "GD"))  # after the other's phase
+
+
+def after_an_evaluation(*events: str, habit: bool = False, told: bool = False, optimizer: str = "SGD") -> list[bool]:
+    """Whether the weights were found to be what they were, after these events between two steps.
+
+    ``average`` loads other weights, ``back`` loads those that were trained, ``best`` those of an earlier evaluation.
+    """
+    script = clean_run(3)
+    script.step()
+    if habit:
+        script.load(dict.fromkeys(NAMES, 7))
+        script.step()
+    best = dict(script.params)
+    script.evaluation()
+    script.step()
+    trained = dict(script.params)
+    for event in events:
+        if event == "evaluate":
+            script.evaluation()
+        else:
+            script.load({"average": dict.fromkeys(NAMES, 8), "back": trained, "best": best}[event], told=told)
+    if optimizer != "SGD":
+        variables = tuple(parameter(name, optimizer=optimizer) for name in NAMES)
+        script.records.append(VariableTable(script.next_seq(), variables))
+    script.step(optimizer=optimizer)
+    *earlier, last = script.windows()
+    memory = Memory()
+    for window in earlier:
+        list(by_name("Consistent").examples(Equal(PARAM, "steps"), window, memory))
+    found = by_name("Consistent").examples(Equal(PARAM, "steps"), last, memory)
+    return [example.held for example in found if ("moves_by_habit", False) in example.context]
+
+
+def test_an_average_that_is_loaded_for_an_evaluation_is_taken_out_again() -> None:
+    assert [False] == after_an_evaluation("average", "evaluate")
+    assert [] == after_an_evaluation("average", "evaluate", "back")
+    assert [True] == after_an_evaluation("evaluate")
+
+
+def test_weights_may_be_loaded_after_an_evaluation_or_to_go_back() -> None:
+    assert [] == after_an_evaluation("evaluate", "average")  # to go on from other weights, as a resumed run does
+    assert [] == after_an_evaluation("best", "evaluate")  # the best ones so far
+    assert [] == after_an_evaluation("average", "evaluate", told=True)  # by a framework that was asked to
+    assert [] == after_an_evaluation("average", "evaluate", habit=True)  # a program that does so in training too
+    assert [] == after_an_evaluation("average", "evaluate", optimizer="Adam")  # a new training
+
+
+def test_models_that_are_trained_alike_may_hand_each_other_weights() -> None:
+    def run(other: str) -> list[bool]:
+        names = (*NAMES, *(name.replace("Net", other) for name in NAMES))
+        script = Script(variables=[parameter(name) for name in names])
+        script.step()
+        script.step()
+        script.load(dict.fromkeys(NAMES, 8))
+        script.evaluation()
+        script.step()
+        return [example.held for example in failures("Consistent", Equal(PARAM, "steps"), script.windows())]
+
+    assert [] == run("Net#2")
+    assert [False] == run("Net.more")
+
+
+def test_a_program_may_go_back_to_weights_from_steps_that_were_left_out() -> None:
+    script = clean_run(3)
+    script.records[-1:] = [StepEnd(script.next_seq(), 99, recorded=False)]
+    for _ in range(2):
+        script.step()
+        script.load(dict.fromkeys(NAMES, 8))
+        script.evaluation()
+    script.step()
+
+    assert [] == failures("Consistent", Equal(PARAM, "steps"), script.windows())
 
 
 def test_another_pace_counts_once_it_is_kept() -> None:

@@ -239,3 +239,18 @@ def test_an_average_says_how_many_weights_went_into_it(updates: int, record) -> 
     forwards = record(program).calls("forward")
 
     assert [updates] == [call.args["averaged_steps"] for call in forwards if "averaged_steps" in call.args]
+
+
+def test_a_model_says_whether_another_one_feeds_it(record) -> None:
+    def program() -> None:
+        first, second = nn.Sequential(nn.Linear(4, 4)), nn.Sequential(nn.Linear(4, 1))
+        x = torch.randn(2, 4)
+        second(first(x)).sum().backward()
+        second(first(x).detach())
+        second(x.requires_grad_())
+
+    forwards = record(program).calls("forward")
+
+    fed = [(call.subject, call.args.get("fed")) for call in forwards]
+    expected = [("Sequential", None), ("Sequential#2", True), ("Sequential", None)] + [("Sequential#2", None)] * 2
+    assert expected == fed

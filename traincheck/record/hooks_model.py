@@ -66,6 +66,8 @@ class ForwardHooks:
         same = bool(modules) and modules[-1] == path
         if same and len(modules) == 1:
             self._replica_begins(module)
+        if modules and path.partition(".")[0] != modules[0].partition(".")[0]:
+            self._session.boundary.run("layers left out", self._session.loose.runs, module, modules[0])
         modules.append(path)
         self._session.calls.thread.modes.append(module.training)
         return _Pass(None if same or not self._layers else self._layer_begins(module, path))
@@ -89,6 +91,8 @@ class ForwardHooks:
         inputs = (args, kwargs)
         # The mode of a wrapper means nothing: Lightning switches only what it wraps.
         described: dict[str, Value] = {"training": inner.training, "size": size(first_tensor(inputs))}
+        if any(tensor.grad_fn is not None for tensor in tensors_in(inputs)):
+            described["fed"] = True  # by what another model, or a part of one, gave
         wrapper = type(module).__name__ if inner is not module else models.wrapper(inner)
         if wrapper:
             described["wrapper"] = wrapper

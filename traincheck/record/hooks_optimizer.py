@@ -92,6 +92,8 @@ class StepHooks:
         elif not closure and optimizer not in self._stepped:
             self._stepped.add(optimizer)
             described |= session.boundary.run("freezing", asked_to_freeze, optimizer, session.models) or {}
+        if not closure:  # with one, the gradients are yet to come
+            described |= session.boundary.run("layers left out", session.loose.left_out, optimizer, session.step) or {}
         call = step.call = session.open(OPTIMIZER_STEP, f"{qualified(type(optimizer))}.step", label, described)
         session.snapshots.params(call, BEFORE, lambda: self._params(optimizer, call))
         session.snapshots.rates(call, BEFORE, optimizer)

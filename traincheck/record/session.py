@@ -23,6 +23,7 @@ from traincheck.record.boundary import Boundary
 from traincheck.record.calls import Calls, OpenCall
 from traincheck.record.functions import ProjectFunctions
 from traincheck.record.hooks import install_hooks
+from traincheck.record.loose import Loose
 from traincheck.record.models import Labels, Models
 from traincheck.record.output import Output
 from traincheck.record.patching import Gate, Patches
@@ -87,6 +88,7 @@ class Session:
         self.calls = Calls(self.output.emit)
         self.snapshots = Snapshots(self.plan, self.models, self.calls, self.output.emit, self.boundary)
         self.table = Table(self.models)
+        self.loose = Loose(self.models)
         self.loaders = Labels()
         self._stage: list[str] = []
         self._in_checkpoint = 0

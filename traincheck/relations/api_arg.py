@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
 from traincheck.events import Call
-from traincheck.relations import circumstances, target_weights
+from traincheck.relations import circumstances, passes, target_weights
 from traincheck.relations.contract import Example, Memory, Needs
 from traincheck.values import Value, same
 from traincheck.vocabulary import (
@@ -67,6 +67,7 @@ TABLE: Final[tuple[tuple[str, str, tuple[How, ...], str], ...]] = (
     (ZERO_GRAD, "set_to_none", ("steady",), ""),
     (OPTIMIZER_STEP, "lr", ("same on ranks", "lasting"), ""),
     (OPTIMIZER_STEP, "freezing_ignored", ("false",), ""),
+    (OPTIMIZER_STEP, "left_out", ("false",), ""),
 )
 """``(role, argument, hows, other argument)``. What a program may choose freely is only ever *steady*, if that."""
 
@@ -114,6 +115,8 @@ class APIArg:
             return Needs(frozenset({subject.call, FORWARD, OPTIMIZER_STEP}))
         if subject.how == "off in evaluation":
             return Needs(frozenset({subject.call, FORWARD, OPTIMIZER_STEP}))
+        if subject.argument == "first hash":
+            return Needs(frozenset({subject.call, OPTIMIZER_STEP}))
         if subject.how == "lasting":
             return Needs(frozenset({subject.call, LR_STEP, TRAINER_STEP}))
         return Needs(frozenset({OPTIMIZER_STEP, *COLLECTIVES} if subject.call == COLLECTIVE else {subject.call}))
@@ -127,6 +130,8 @@ class APIArg:
             return _lasting(subject, window, memory)
         if subject.how == "steady" and subject.argument in RATES:
             return _kept_on(subject, window, memory)
+        if subject.argument == "first hash":
+            return passes.examples(window, memory)
         if subject.how in ("steady", "distinct"):
             return _over_time(subject, window, memory)
         if subject.how == "same in step":
@@ -162,6 +167,7 @@ SENTENCES: Final = {
     "first hash": "the first batch of a pass over the data differs from the first batch of the pass before",
     "aligned": "spectral normalisation divides by an iterated estimate of the norm, not by that of random vectors",
     "freezing_ignored": "a model that is configured to have frozen parts has some when training begins",
+    "left_out": "layers that run in a model and get gradients are registered in it, or an optimizer holds them",
     "eos_dropped": "a row that ends with the end-of-sequence token, and counts right before it, has a label there",
     "target_weight": "every target of a step weighs the same in the gradient, whichever micro-batch it is in",
 }
@@ -180,15 +186,12 @@ WORDS: Final = {
 """How a sentence calls an argument, where its field name would not do."""
 
 
-def _context(window: Window, call: Call, argument: str = "") -> dict[str, Value]:
+def _context(window: Window, call: Call) -> dict[str, Value]:
+    if call.role == DATA_NEXT:
+        return passes.context(window, call)
     context = circumstances.of_call(window, call)
     if "recompute" in call.args:
         context["recompute"] = call.args["recompute"]
-    if call.role == DATA_NEXT:
-        batches = call.args.get("batches")
-        context["several_batches"] = batches > 1 if isinstance(batches, int) else None
-    if argument == "first hash":
-        context["shuffled"] = call.args.get("shuffled")
     return context
 
 
@@ -216,7 +219,7 @@ def _here(subject: Argument, window: Window) -> Iterator[Example]:
         yield _example(held, context, call, expected, seen)
 
 
-TOLD: Final = frozenset({"aligned", "eos_dropped", "freezing_ignored"})
+TOLD: Final = frozenset({"aligned", "eos_dropped", "freezing_ignored", "left_out"})
 """Arguments that say by themselves whether something is as it should be."""
 
 
@@ -233,6 +236,13 @@ def _told(argument: str, call: Call) -> tuple[dict[str, Value], str, str]:
             {},
             "parameters that are frozen (requires_grad off) as the configuration asks",
             f"all parameters of {call.args.get('freezing')} have requires_grad on and get gradients: none is frozen",
+        )
+    if argument == "left_out":
+        return (
+            {},
+            "layers in nn.ModuleList or nn.ModuleDict, so that the model's parameters() has them",
+            f"{call.args.get('loose_layers')} ran and got gradients, but the model does not register them, no "
+            "optimizer holds them, and their weights are what they were at the step before",
         )
     return (
         {"trained": call.context.stage == "train"},
@@ -346,14 +356,11 @@ def _over_time(subject: Argument, window: Window, memory: Memory) -> Iterator[Ex
             expected, seen = f"{subject.argument} {before}, as before", f"{subject.argument} {value}"
             yield _example(same(value, before), _context(window, call), call, expected, seen)
         elif window.follows and call.context.stage == "train":
-            context = _context(window, call, subject.argument)
-            yield _example(value != before, context, call, "something new", "exactly the same again")
+            yield _example(value != before, _context(window, call), call, "something new", "exactly the same again")
 
 
 def _value(call: Call, argument: str) -> Value:
-    """The argument, or output, of that name. The *first hash* is the content of the first batch of a pass."""
-    if argument == "first hash":
-        return call.out.get("hash") if call.args.get("index") == 0 else None
+    """The argument, or output, of that name."""
     return call.args.get(argument, call.out.get(argument))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,14 +9,13 @@ from functools import lru_cache
 from typing import ClassVar, Final, Literal
 
 from traincheck.events import Variable
-from traincheck.relations import circumstances
+from traincheck.relations import around_evaluation, circumstances
 from traincheck.relations.contract import Example, Memory, Needs
 from traincheck.relations.habits import UNKNOWN, Tables, placed_by_habit, placed_by_matrices
 from traincheck.values import Fields
 from traincheck.vocabulary import (
     AFTER,
     BEFORE,
-    CHECKPOINT_LOAD,
     CHECKPOINT_SAVE,
     FORWARD,
     GRAD,
@@ -26,7 +24,6 @@ from traincheck.vocabulary import (
     PARAM,
     PLURAL,
     ROUNDED,
-    TRAINER_LOAD,
 )
 from traincheck.window import Window, content
 
@@ -73,14 +70,14 @@ class Consistent:
         if subject.across == "copies":
             return Needs(calls, frozenset({(OPTIMIZER_STEP, BEFORE, PARAM), (OPTIMIZER_STEP, BEFORE, ROUNDED)}))
         if subject.across == "steps":
-            calls |= {FORWARD, CHECKPOINT_SAVE, *LOADS}
+            calls |= {FORWARD, CHECKPOINT_SAVE, *around_evaluation.LOADS}
         return Needs(calls, frozenset({(OPTIMIZER_STEP, BEFORE, PARAM), (OPTIMIZER_STEP, AFTER, PARAM)}))
 
     def examples(self, subject: Equal, window: Window, memory: Memory) -> Iterable[Example]:
         if subject.across == "ranks":
             return _across_ranks(subject.kind, window, memory)
         if subject.across == "steps":
-            return _across_steps(window, memory)
+            return around_evaluation.examples(window, memory)
         if subject.across == "copies":
             return _across_copies(window, memory)
         return _across_names(window, memory)
@@ -194,66 +191,6 @@ def _odd_ones_out(name: str, values: Values) -> str:
         odd = ", ".join(str(rank) for rank, value in values.items() if value != usual)
         return f"{name} on rank {odd} differs from the {count} other ranks"
     return f"{name} differs between ranks {', '.join(map(str, values))}"
-
-
-def _across_steps(window: Window, memory: Memory) -> Iterator[Example]:
-    """Parameters that this step trains, where the program evaluated or saved since the step before.
-
-    What a program does to its weights in the training itself (it clips them, averages them, takes them back) is its
-    own affair; what it does only around an evaluation, and does not undo, is not.
-    """
-    before = circumstances.parameters_at_step(window, BEFORE)
-    last: dict[str, tuple[object, object]] = memory.state.get("last", {})
-    habit: dict[str, bool] = memory.state.setdefault("habit", {})
-    steps = window.named(OPTIMIZER_STEP)
-    first = steps[0].seq if steps else math.inf
-    loaded = any(window.named(load) for load in LOADS) or memory.state.get("loaded", False)
-    looked_at = memory.state.get("looked at", False) or any(seq < first for seq in _looked_at(window))
-    stepped = {step.subject for step in steps}
-    groups: dict[tuple[Fields, bool], list[str]] = {}
-    for name, value in before.items():
-        variable = window.variables.get(name)
-        held = variable is not None and variable.in_model and variable.optimizer in stepped
-        if variable is None or not held or loaded or not window.follows:
-            continue
-        then, holder = last.get(name, (None, None))
-        if holder != _holder(variable):
-            continue
-        equal = value == then
-        if not looked_at:
-            habit[name] = habit.get(name, False) or not equal
-            continue
-        moves = habit.setdefault(name, not equal)
-        context = circumstances.frozen({"trainable": variable.trainable, "moves_by_habit": moves})
-        groups.setdefault((context, equal), []).append(name)
-    now = circumstances.parameters_at_step(window, AFTER)
-    if now:
-        known = window.variables
-        memory.state["last"] = {name: (value, _holder(known[name])) for name, value in now.items() if name in known}
-    if steps:
-        memory.state["loaded"] = any(call.seq > steps[-1].seq for load in LOADS for call in window.named(load))
-        memory.state["looked at"] = any(seq > steps[-1].seq for seq in _looked_at(window))
-    for (context, equal), names in groups.items():
-        if equal:
-            yield Example(True, context, count=len(names))
-        else:
-            seen = f"{len(names)} of {len(before)} parameters are not what they were before it"
-            expected = "the same weights after an evaluation or a checkpoint as before it"
-            yield Example(False, context, tuple(names), expected, seen, count=len(names))
-
-
-LOADS: Final = (CHECKPOINT_LOAD, TRAINER_LOAD)
-
-
-def _looked_at(window: Window) -> Iterator[int]:
-    """When the program evaluated or saved."""
-    yield from (call.seq for call in window.named(FORWARD) if call.context.stage == "eval")
-    yield from (call.seq for call in window.named(CHECKPOINT_SAVE))
-
-
-def _holder(variable: Variable) -> tuple[str, tuple[int, ...]]:
-    """What stays the same as long as it is the same parameter of the same optimizer."""
-    return variable.optimizer, variable.shape
 
 
 def _across_names(window: Window, memory: Memory) -> Iterator[Example]:

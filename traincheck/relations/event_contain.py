@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
 from traincheck.events import Call, Snapshot
-from traincheck.relations import circumstances
+from traincheck.relations import applied_gradients, circumstances
 from traincheck.relations.contract import Example, Memory, Needs
 from traincheck.values import Fields, Value
 from traincheck.vocabulary import (
@@ -39,12 +39,15 @@ ACTIVE: Final = "active:"
 """Child prefix: a call whose ``active`` argument is true."""
 REUSE: Final = "reuse:"
 """Child prefix: an addition onto gradients that an optimizer step has already applied."""
+USE: Final = "use:"
+"""Child prefix: the application of gradients that a backward pass has computed."""
 
 CHILDREN: Final[dict[str, tuple[tuple[str, How], ...]]] = {
     OPTIMIZER_STEP: (
         (CHANGE + PARAM, "some"),
         (CHANGE + PARAM, "every"),
         (CHANGE + PARAM, "never"),
+        (USE + GRAD, "some"),
     ),
     ZERO_GRAD: ((CLEAR + GRAD, "every"),),
     BACKWARD: ((CHANGE + GRAD, "some"), (REUSE + GRAD, "never")),
@@ -93,6 +96,9 @@ class EventContain:
         if subject.child.startswith(REUSE):
             places = {(BACKWARD, BEFORE, GRAD), (BACKWARD, AFTER, GRAD), (OPTIMIZER_STEP, AFTER, GRAD)}
             return Needs(frozenset({BACKWARD, OPTIMIZER_STEP}), frozenset(places))
+        if subject.child.startswith(USE):
+            places = {(BACKWARD, BEFORE, GRAD), (BACKWARD, AFTER, GRAD), (OPTIMIZER_STEP, AFTER, GRAD)}
+            return Needs(frozenset({BACKWARD, OPTIMIZER_STEP, ZERO_GRAD}), frozenset(places))
         if subject.child.startswith(CLEAR):
             return Needs(frozenset({subject.parent}), frozenset({(subject.parent, AFTER, kind)}))
         return Needs(frozenset({subject.parent, kind or subject.child}))
@@ -100,6 +106,9 @@ class EventContain:
     def examples(self, subject: Contain, window: Window, memory: Memory) -> Iterable[Example]:
         if subject.child.startswith(REUSE):
             yield from _reused(window, memory)
+            return
+        if subject.child.startswith(USE):
+            yield from applied_gradients.examples(window, memory)
             return
         for call in window.named(subject.parent):
             if call.end < 0 or call.error:
@@ -127,6 +136,8 @@ class EventContain:
             return (
                 f"{outer} never adds to gradients that an optimizer step applied before and the next one applies again"
             )
+        if subject.child.startswith(USE):
+            return f"{outer} applies gradients that the backward pass before it computed"
         inner = f"an active {kind}" if subject.child.startswith(ACTIVE) else one(subject.child)
         return f"{outer} {'never contains' if subject.how == 'never' else 'contains'} {inner}"
 

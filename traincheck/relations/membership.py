@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from traincheck.events import Call, Variable
-from traincheck.relations import circumstances
+from traincheck.relations import circumstances, own_optimizers
 from traincheck.relations.contract import Example, Memory, Needs
 from traincheck.values import Fields
 from traincheck.vocabulary import AFTER, BACKWARD, FORWARD, GRAD, MODULE_FORWARD, OPTIMIZER_STEP, PARAM
@@ -31,6 +31,8 @@ WORDS: Final[dict[str, str]] = {
     "layers_reached": "layers that get a gradient",
     "layers_run": "layers with trained parameters that run in training",
     "layers_tracked": "layers that run with gradient tracking",
+    "fed_model": "parameters of a model that another one feeds and that has an optimizer of its own",
+    "held_alone": "parameters that no optimizer of the other one holds",
 }
 
 SUBJECTS: Final = (
@@ -40,6 +42,7 @@ SUBJECTS: Final = (
     Part("reached", "held"),
     Part("layers_run", "layers_tracked"),
     Part("first_layers", "layers_reached"),
+    Part("fed_model", "held_alone"),
 )
 
 
@@ -59,6 +62,8 @@ class Membership:
             return Needs(frozenset({OPTIMIZER_STEP, BACKWARD, FORWARD, MODULE_FORWARD}), frozenset(places))
         if subject.part == "layers_run":
             return Needs(frozenset({OPTIMIZER_STEP, BACKWARD, MODULE_FORWARD}))
+        if subject.part == "fed_model":
+            return Needs(frozenset({OPTIMIZER_STEP, FORWARD}), frozenset({(OPTIMIZER_STEP, AFTER, GRAD)}))
         places = {(OPTIMIZER_STEP, AFTER, PARAM), (OPTIMIZER_STEP, AFTER, GRAD)}
         return Needs(frozenset({OPTIMIZER_STEP}), frozenset(places))
 
@@ -70,6 +75,8 @@ class Membership:
             return _layers(window, {step.subject for step in steps})
         if subject.part == "first_layers":
             return _first_layers(window, steps)
+        if subject.part == "fed_model":
+            return own_optimizers.examples(window)
         return _parameters(subject, window, steps, memory)
 
     def describe(self, subject: Part) -> str:
