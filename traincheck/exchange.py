@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 from traincheck.events import Process
 from traincheck.parcel import Packer, Unpacker
 from traincheck.relations.contract import Needs
+from traincheck.vocabulary import RANKS_PART
 from traincheck.window import Window
 
 MAX_OUTSTANDING: Final = 8
@@ -90,6 +91,7 @@ class Exchange:
         self._held: deque[Window] = deque()
         self._peers: dict[int, _Peer] = {}
         self._lost = False
+        self._apart = False
         self.skipped = 0
         """Steps whose windows the ranks could not bring together."""
 
@@ -98,7 +100,12 @@ class Exchange:
         if self._needs == Needs():
             return [window]
         group = self._reachable()
-        if group is None:
+        if not self._apart and window.named(RANKS_PART):
+            self._apart = True
+            if group is not None and group.rank != 0:
+                self._contained(lambda: self._publish(group, DONE))
+        if group is None or self._apart:
+            self.skipped += group is not None
             return [*self._release_all(), window]
         if group.rank != 0:
             self._contained(lambda: self._publish(group, self._packer.pack(window)))

@@ -24,6 +24,7 @@ from traincheck.vocabulary import (
     OPTIMIZER_STATE,
     OPTIMIZER_STEP,
     PARAM,
+    RANKS_PART,
     RNG,
     ROUNDED,
     SCALER_STEP,
@@ -57,7 +58,18 @@ WITHOUT_NORMS: Final = frozenset({(BACKWARD, AFTER)})
 """Where only the content of gradients is looked at: relations read their norms at the step that applies them."""
 
 SPINE: Final = frozenset(
-    {DATA_ITER, DATA_NEXT, FORWARD, BACKWARD, SCALER_STEP, OPTIMIZER_STEP, ZERO_GRAD, LR_STEP, CHECKPOINT_LOAD}
+    {
+        DATA_ITER,
+        DATA_NEXT,
+        FORWARD,
+        BACKWARD,
+        SCALER_STEP,
+        OPTIMIZER_STEP,
+        ZERO_GRAD,
+        LR_STEP,
+        CHECKPOINT_LOAD,
+        RANKS_PART,
+    }
 )
 """Calls that every recording keeps: a handful per step, and contexts of examples are read off them."""
 

@@ -43,6 +43,8 @@ TRAINER_SAVE: Final = "trainer.save"
 TRAINER_LOAD: Final = "trainer.load"
 TRAINER_END: Final = "trainer.end"
 """What the loop of a framework says of itself, through its adapter."""
+RANKS_PART: Final = "ranks.part"
+"""A rank has run out of uneven inputs (``Join``): from here on, steps of one number are not the same on all ranks."""
 COLLECTIVE: Final = "collective."
 """Prefix: ``collective.all_reduce``, ``collective.broadcast``, ...; alone it stands for all of them."""
 COLLECTIVES: Final = tuple(
@@ -98,6 +100,7 @@ NOUN: Final[dict[str, str]] = {
     TRAINER_SAVE: "checkpoint that the framework saved",
     TRAINER_LOAD: "checkpoint that the framework loaded",
     TRAINER_END: "end of the training as the framework counts it",
+    RANKS_PART: "end of the inputs of a rank",
     SPECTRAL_NORM: "spectral normalisation of a weight",
 }
 

@@ -18,6 +18,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--accumulation", type=int, default=5)
+    parser.add_argument("--grows", action="store_true", help="twice as many from the middle of the training on")
     parser.add_argument("--lr", type=float, default=0.05)
     args = parser.parse_args()
 
@@ -28,14 +29,17 @@ def main() -> None:
         nn.Conv2d(1, 8, 3, padding=1), nn.GELU(), nn.Flatten(), nn.Dropout(0.1), nn.Linear(512, 10)
     )  # fmt: skip
     optimizer = torch.optim.RMSprop(model.parameters(), lr=args.lr / 50)
-    updates = args.epochs * -(-len(loader) // args.accumulation)
+    accumulations = [
+        args.accumulation * (2 if args.grows and 2 * epoch >= args.epochs else 1) for epoch in range(args.epochs)
+    ]
+    updates = sum(-(-len(loader) // accumulation) for accumulation in accumulations)
     scheduler = LinearLR(optimizer, 1.0, 0.1, total_iters=updates)
-    for epoch in range(args.epochs):
+    for epoch, accumulation in enumerate(accumulations):
         model.train()
         for place, (images, labels) in enumerate(loader, start=1):
-            loss = F.cross_entropy(model(images), labels) / args.accumulation
+            loss = F.cross_entropy(model(images), labels) / accumulation
             loss.backward()
-            if place % args.accumulation == 0 or place == len(loader):
+            if place % accumulation == 0 or place == len(loader):
                 optimizer.step()
                 scheduler.step()
                 optimizer.zero_grad()

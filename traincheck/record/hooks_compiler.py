@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from traincheck.record.patching import Hook, Patches
+from traincheck.record.arguments import argument
+from traincheck.record.patching import Arguments, Hook, Patches
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
@@ -61,6 +62,12 @@ class DynamoImport:
             sys.meta_path.remove(self)
 
 
+def _one_frame_up(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    """It looks up the names in a class where it is called from, so many frames above it: our wrapper is one more."""
+    up = argument(args, kwargs, 2, "_frames_up", 0) + 1
+    return ((*args[:2], up, *args[3:]), kwargs) if len(args) > 2 else (args, {**kwargs, "_frames_up": up})
+
+
 def install(session: Session) -> list[Callable[[], None]]:
     """Take the patches away while something is scripted, and while dynamo is imported."""
 
@@ -79,7 +86,7 @@ def install(session: Session) -> list[Callable[[], None]]:
         if suspended is not None:
             suspended.__exit__(None, None, None)
 
-    session.patches.wrap(torch.jit, "script", Hook("torch.jit.script", begins, ends))
+    session.patches.wrap(torch.jit, "script", Hook("torch.jit.script", begins, ends, _one_frame_up))
     if DYNAMO in sys.modules:
         return []
     finder = DynamoImport(session.patches)

@@ -212,7 +212,7 @@ def _facts(loader: Any) -> dict[str, Value]:
 
 
 def _shuffled(loader: Any) -> bool | None:
-    order = loader.sampler
+    order = _order(loader)
     if isinstance(loader.dataset, torch.utils.data.IterableDataset):
         return None
     if isinstance(order, _RANDOM):
@@ -220,6 +220,14 @@ def _shuffled(loader: Any) -> bool | None:
     if isinstance(order, distributed.DistributedSampler):
         return bool(order.shuffle)
     return False if isinstance(order, sampler.SequentialSampler) else None
+
+
+def _order(loader: Any) -> Any:
+    """The sampler of single samples. Accelerate puts batch samplers around the program's, to share them out."""
+    batches = loader.batch_sampler
+    while hasattr(batches, "batch_sampler"):
+        batches = batches.batch_sampler
+    return loader.sampler if batches is None else getattr(batches, "sampler", None)
 
 
 def _length(loader: Any) -> int | None:

@@ -15,7 +15,7 @@ from traincheck.record.fingerprints import fingerprints, first_tensor
 from traincheck.record.patching import Hook
 from traincheck.record.placement import group_ranks
 from traincheck.values import Value
-from traincheck.vocabulary import COLLECTIVE, COLLECTIVES
+from traincheck.vocabulary import COLLECTIVE, COLLECTIVES, RANKS_PART
 
 if TYPE_CHECKING:
     from traincheck.record.session import Session
@@ -70,12 +70,32 @@ class CollectiveHooks:
         self._session.finish(call, error)
 
 
+class JoinHooks:
+    """Records ``ranks.part`` at the end of a ``Join``, at the beginning of the step that follows."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        session = self._session
+        if session.automatic() and session.steps.closes_at_fetch(training=True):
+            session.end_window()
+        session.record_now()
+        session.tell(RANKS_PART, "torch.distributed.algorithms.Join.__exit__", "", {}, {})
+
+    def ends(self, token: None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, error: Any) -> None:
+        """Nothing: the call was told when it began."""
+
+
 def install(session: Session) -> list[Callable[[], None]]:
     """Hook into ``torch.distributed``, where this build has it."""
     if not torch.distributed.is_available():
         return []
     from torch.distributed import distributed_c10d
+    from torch.distributed.algorithms.join import Join
 
+    join = JoinHooks(session)
+    session.patches.wrap(Join, "__exit__", Hook(RANKS_PART, join.begins, join.ends))
     for role in COLLECTIVES:
         name = role.removeprefix(COLLECTIVE)
         original = getattr(distributed_c10d, name, None)

@@ -58,7 +58,7 @@ class ForwardHooks:
     def begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Pass | None:
         module = args[0]
         modules = self._session.calls.thread.modules
-        if getattr(module, "_is_replica", False) or not (modules or module._modules or module._parameters):
+        if module.__dict__.get("_is_replica", False) or not (modules or module._modules or module._parameters):
             return None
         if not modules and not in_backward():
             return self._model_begins(module, args[1:], kwargs)

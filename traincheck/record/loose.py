@@ -15,6 +15,7 @@ from torch.nn import Module
 from torch.optim import Optimizer
 from torch.utils.weak import WeakIdKeyDictionary
 
+from traincheck.record.by_identity import ByIdentity
 from traincheck.record.fingerprints import fingerprints
 from traincheck.record.models import Models
 from traincheck.values import Value
@@ -31,7 +32,7 @@ class Loose:
 
     def __init__(self, models: Models) -> None:
         self._models = models
-        self._ran: Any = WeakIdKeyDictionary()
+        self._ran: ByIdentity[str] = ByIdentity()
         """Each such layer, with the label of the model in which it ran."""
         self._looked_at: Any = WeakIdKeyDictionary()
         """Their parameters, with the last step at which they were looked at, what they held, and what gradient."""
@@ -73,7 +74,7 @@ class Loose:
         groups = (group for known, _ in models.optimizers() for group in models.groups(known))
         held = {id(tensor) for group in groups for tensor in group}
         places: dict[str, dict[int, str]] = {}
-        for layer, label in list(self._ran.items()):
+        for layer, label in self._ran.items():
             params = [param for param in layer._parameters.values() if param is not None and self._got_gradient(param)]
             params = [param for param in params if id(param) not in held]
             if not params or label not in trained or models.path(layer).partition(".")[0] == label:

@@ -19,6 +19,8 @@ from torch.optim import Optimizer
 from torch.utils.weak import WeakIdKeyDictionary
 
 from traincheck.record.alive import alive
+from traincheck.record.boundary import Boundary
+from traincheck.record.by_identity import ByIdentity
 from traincheck.record.named import Labels, Owned, Tree, class_name, innermost, innermost_optimizer, wrapped
 
 __all__ = ["Labels", "Models", "Owned", "Tree", "class_name", "innermost", "innermost_optimizer"]
@@ -36,13 +38,14 @@ class Models:
     Modules are told apart by identity: some (metrics) are equal to others when their states are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, boundary: Boundary) -> None:
+        self._boundary = boundary
         self._roots = Labels()
         self._optimizers = Labels()
         self._stands_for: weakref.WeakKeyDictionary[Optimizer, list[list[Tensor]]] = weakref.WeakKeyDictionary()
         """What optimizers update that were given shards or copies of it."""
-        self._parents: Any = WeakIdKeyDictionary()
-        self._live: Any = WeakIdKeyDictionary()  # in order of appearance
+        self._parents: ByIdentity[weakref.ref[Module]] = ByIdentity()
+        self._live: ByIdentity[None] = ByIdentity()
         self._walked: dict[int, weakref.ref[Module]] = {}
         """The modules of the last walk, by identity."""
         self._paths: dict[int, str] = {}
@@ -67,8 +70,8 @@ class Models:
     def install(self, living: Iterable[Module]) -> None:
         """Begin to see modules as they are built, and take in those that are alive already."""
         self._handles = [
-            torch_module.register_module_module_registration_hook(self._registered_module),
-            torch_module.register_module_parameter_registration_hook(self._registered_parameter),
+            torch_module.register_module_module_registration_hook(self._hook(self._registered_module)),
+            torch_module.register_module_parameter_registration_hook(self._hook(self._registered_parameter)),
         ]
         self._take_in(living)
 
@@ -82,7 +85,7 @@ class Models:
         """Make the model that ``module`` belongs to a known one; its label."""
         root = self.root(module)
         if self._roots.known(root) is None:
-            self._live.setdefault(root)
+            self._live.add(root, None)
             self._main = None
             self.stale = True
         return self._roots.label(root, class_name(root))
@@ -269,7 +272,7 @@ class Models:
             for items in (module._parameters, module._buffers, module._modules):
                 registered.append(len(items))
                 if items:
-                    registered += items
+                    registered += items.keys()  # a scripted module has no dictionaries
                     registered += map(id, items.values())
         held = [
             [id(tensor) for tensor in group] for optimizer, _ in self.optimizers() for group in self.groups(optimizer)
@@ -335,10 +338,10 @@ class Models:
     def _take_in(self, modules: Iterable[Module]) -> None:
         for module in modules:
             if "_modules" in module.__dict__:
-                self._live.setdefault(module)
+                self._live.add(module, None)
                 for child in module._modules.values():
                     if child is not None:
-                        self._parents.setdefault(child, weakref.ref(module))
+                        self._parents.add(child, weakref.ref(module))
 
     def _trained_roots(self) -> list[Module]:
         if self.stale:
@@ -348,19 +351,25 @@ class Models:
         return trained or [tree.root for tree in self.trees]
 
     def _parent(self, module: Module) -> Module | None:
-        reference: weakref.ref[Module] | None = self._parents.get(module)
+        reference = self._parents.get(module)
         parent = None if reference is None else reference()
         if parent is None or not any(child is module for child in parent._modules.values()):
             return None
         return parent
 
+    def _hook(self, work: Callable[[Module, str, Any], None]) -> Callable[[Module, str, Any], None]:
+        def registered(module: Module, name: str, item: Any) -> None:
+            if not torch.compiler.is_compiling():
+                self._boundary.run("registration", work, module, name, item)
+
+        return registered
+
     def _registered_module(self, parent: Module, name: str, child: Module | None) -> None:
-        if child is not None and not torch.compiler.is_compiling():
+        if child is not None:
             self._parents[child] = weakref.ref(parent)
-            self._live.setdefault(parent)
+            self._live.add(parent, None)
             self.stale = True
 
     def _registered_parameter(self, module: Module, name: str, param: torch.nn.Parameter | None) -> None:
-        if not torch.compiler.is_compiling():
-            self._live.setdefault(module)
-            self.stale = True
+        self._live.add(module, None)
+        self.stale = True

@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
-from torch.utils.weak import WeakIdKeyDictionary
+
+from traincheck.record.by_identity import ByIdentity
 
 DATA_PARALLEL = "DistributedDataParallel"
 _WRAPPERS = {
@@ -88,13 +89,13 @@ class Labels:
     """Class names, numbered from the second object of a class on."""
 
     def __init__(self) -> None:
-        # By identity: some modules (metrics of torchmetrics) compare and hash by their state.
-        self._of: Any = WeakIdKeyDictionary()
+        # Some modules (metrics of torchmetrics) compare and hash by their state.
+        self._of: ByIdentity[str] = ByIdentity()
         self._counts: Counter[str] = Counter()
 
     def label(self, item: Any, name: str) -> str:
         """The label of ``item``; given now if it has none."""
-        known: str | None = self._of.get(item)
+        known = self._of.get(item)
         if known is None:
             self._counts[name] += 1
             count = self._counts[name]
@@ -103,9 +104,8 @@ class Labels:
 
     def known(self, item: Any) -> str | None:
         """The label of ``item``, if it has one."""
-        known: str | None = self._of.get(item)
-        return known
+        return self._of.get(item)
 
     def items(self) -> list[tuple[Any, str]]:
         """Everything alive that has a label, in the order in which labels were given."""
-        return list(self._of.items())
+        return self._of.items()

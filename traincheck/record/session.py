@@ -72,7 +72,7 @@ class Session:
         self._contexts: dict[tuple[str, int, bool, str], Context] = {}
         self._undo: list[Callable[[], None]] = []
         self._closed = False
-        self.models = Models()
+        self.models = Models(self.boundary)
         self._begin_process()
 
     def _begin_process(self) -> None:

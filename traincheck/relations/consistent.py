@@ -134,7 +134,8 @@ def _context(placement: str, trainable: bool) -> Fields:
 
 def _at_steps(window: Window, kind: str) -> dict[str, int | float | None]:
     found: dict[str, int | float | None] = {}
-    for step in circumstances.optimizer_steps(window):
+    # ZeroRedundancyOptimizer hands the parameters round after the step of the optimizer that it wraps.
+    for step in sorted(circumstances.optimizer_steps(window), key=lambda step: step.end):
         snapshot = window.snapshot(step, PLACES[kind], kind)
         if snapshot is not None:
             found.update(content(snapshot))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from traincheck.trace.part import Part
+from traincheck.vocabulary import RANKS_PART
 from traincheck.window import Window, windows
 
 
@@ -34,14 +35,17 @@ def _belongs(part: Part, run: dict[int, Part]) -> bool:
 def aligned(run: Sequence[Part]) -> Iterator[Window]:
     """The windows of all ranks of a run, step by step and in order of rank within a step.
 
-    The first window of a step knows its peers. A rank without the step does not take part in it.
+    The first window of a step knows its peers. A rank without the step does not take part in it, nor does one from the
+    step on in which it has left the others (``ranks.part``).
     """
     streams = [windows(part.process, part.records()) for part in run]
     heads = [next(stream, None) for stream in streams]
+    apart: set[int] = set()
     while present := [head for head in heads if head is not None]:
         step = min(window.step for window in present)
         group = [window for window in present if window.step == step]
-        _introduce(group)
+        apart.update(window.process.rank for window in group if window.named(RANKS_PART))
+        _introduce([window for window in group if window.process.rank not in apart])
         yield from group
         heads = [
             next(stream, None) if head is not None and head.step == step else head
