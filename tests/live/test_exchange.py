@@ -12,7 +12,7 @@ from traincheck.events import Call, Context, Process, Record, Snapshot, Variable
 from traincheck.exchange import MAX_OUTSTANDING, Exchange, Group
 from traincheck.parcel import Packer, Unpacker
 from traincheck.relations.contract import Needs
-from traincheck.vocabulary import AFTER, OPTIMIZER_STEP, PARAM
+from traincheck.vocabulary import AFTER, OPTIMIZER_STEP, PARAM, RANKS_PART
 from traincheck.window import Window
 
 NEEDS = Needs(frozenset({OPTIMIZER_STEP}), frozenset({(OPTIMIZER_STEP, AFTER, PARAM)}))
@@ -47,7 +47,7 @@ class FakeStore:
             raise RuntimeError("connection reset by peer")
 
 
-def window(rank: int, step: int, fingerprint: int = 7, world_size: int = 2) -> Window:
+def window(rank: int, step: int, fingerprint: int = 7, world_size: int = 2, *, parts: bool = False) -> Window:
     process = Process(rank, world_size)
     variables = {"Net.weight": _variable("Net.weight")}
     records: list[Record] = [
@@ -55,6 +55,8 @@ def window(rank: int, step: int, fingerprint: int = 7, world_size: int = 2) -> W
         Snapshot(2, 1, AFTER, PARAM, ("Net.weight",), (fingerprint,)),
         Call(4, 5, -1, "loss", "cross_entropy", "", Context()),
     ]
+    if parts:
+        records.append(Call(6, 7, -1, RANKS_PART, "torch.distributed.algorithms.Join.__exit__", "", Context()))
     return Window(step, process, records, variables)
 
 
@@ -99,6 +101,19 @@ def test_when_the_others_were_faster_nothing_is_late_and_the_store_is_empty_agai
         assert [step] == [joint.step for joint in first.submit(window(0, step, world_size=4)) if len(joint.peers) == 4]
     assert {} == store.values
     assert 0 == first.skipped
+
+
+def test_after_a_rank_ran_out_of_its_inputs_the_steps_are_not_brought_together_any_more() -> None:
+    first, second = ranks(FakeStore())
+    out = first.submit(window(0, 0))
+    second.submit(window(1, 0))
+    out += first.submit(window(0, 1, parts=True))
+    for step in range(1, 4):
+        second.submit(window(1, step))
+    out += first.submit(window(0, 2)) + first.finish(timeout_s=0)
+
+    assert [0, 1, 2] == [each.step for each in out]
+    assert not any(each.peers for each in out if each.step)
 
 
 def test_only_what_is_needed_travels() -> None:

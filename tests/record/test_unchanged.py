@@ -183,6 +183,70 @@ def test_torch_script_still_compiles(record) -> None:
     record(program)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_a_class_that_is_scripted_finds_the_names_around_it(record) -> None:
+    def program() -> None:
+        @torch.jit.script
+        class Doubled:
+            def __init__(self, number: int) -> None:
+                self.number = _twice(number)
+
+        assert Doubled(2).number == 4
+
+    record(program)
+
+
+def _twice(number: int) -> int:
+    return 2 * number
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_a_model_with_a_scripted_part_is_recorded(record) -> None:
+    def program() -> None:
+        model = nn.Sequential(nn.Linear(4, 4), torch.jit.script(nn.Linear(4, 2)))
+        _train(model, torch.optim.SGD(model.parameters(), lr=0.1))
+
+    kept = record(program)
+
+    assert {"Sequential.0.weight", "Sequential.1.weight"} <= {name for each in kept.snapshots() for name in each.names}
+
+
+class Late(nn.Module):
+    """Not ready to be asked for attributes before all of it is built, as PEFT's ``ModulesToSaveWrapper``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.parts["main"] = nn.Linear(4, 2)
+        self.ready = True
+
+    def __getattr__(self, name: str) -> Any:
+        if "ready" not in self.__dict__ and name not in ("parts", "scale", "ready"):
+            raise KeyError(name)
+        return super().__getattr__(name)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.scale * self.parts["main"](inputs)
+
+
+def test_a_module_is_not_asked_for_attributes_while_it_is_built(record) -> None:
+    def program() -> None:
+        model = Late()
+        _train(model, torch.optim.SGD(model.parameters(), lr=0.1))
+
+    kept = record(program)
+
+    assert "Late.scale" in {name for each in kept.snapshots() for name in each.names}
+
+
+def _train(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(torch.ones(2, 4)).sum().backward()
+        optimizer.step()
+
+
 def _scriptable(inputs: torch.Tensor) -> torch.Tensor:
     return F.dropout(inputs, 0.5, False)
 

@@ -11,6 +11,7 @@ import pytest
 
 from traincheck.events import Call, Context, Process, Record, StepEnd
 from traincheck.trace import open_trace
+from traincheck.vocabulary import RANKS_PART
 from traincheck.window import Window
 
 WriteTrace = Callable[..., Path]
@@ -76,6 +77,13 @@ def test_a_step_that_one_rank_left_out_is_not_compared(write_trace: WriteTrace) 
     directory = write_trace((rank(0), partly), (rank(1), steps(0, 1, 2)))
 
     assert [(0, 0, [0, 1]), (0, 1, []), (1, 1, []), (2, 0, [0, 1]), (2, 1, [])] == places(directory)
+
+
+def test_a_rank_that_ran_out_of_its_inputs_is_not_compared_any_more(write_trace: WriteTrace) -> None:
+    parting = [*steps(0), Call(2, 3, -1, RANKS_PART, "Join.__exit__", "", Context()), StepEnd(4, 1), *steps(2)]
+    directory = write_trace((rank(0), parting), (rank(1), steps(0, 1, 2)))
+
+    assert [[0, 1]] == [peers for _, _, peers in places(directory) if peers]
 
 
 def test_what_follows_the_last_step_is_compared_on_all_ranks(write_trace: WriteTrace) -> None:

@@ -1,4 +1,4 @@
-"""Data-parallel training in which one rank has more batches than the other, under Join."""
+"""Data-parallel training in which one rank has more batches per epoch than the other, under Join."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ def train():
     model = DistributedDataParallel(nn.Sequential(nn.Linear(12, 32), nn.Tanh(), nn.Linear(32, 3)))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     generator = torch.Generator().manual_seed(rank)
-    with Join([model]):
-        for step in range(15 + 3 * rank):
-            inputs = torch.randn(16 if step % 5 else 9, 12, generator=generator)
-            optimizer.zero_grad()
-            loss = F.cross_entropy(model(inputs), (inputs @ teacher).argmax(1))
-            loss.backward()
-            optimizer.step()
-    print(f"rank {rank} steps {step + 1} loss {loss.item():.4f}")
+    for epoch in range(3):
+        with Join([model]):
+            for step in range(8 + 3 * rank):
+                inputs = torch.randn(16 if step % 5 else 9, 12, generator=generator)
+                optimizer.zero_grad()
+                loss = F.cross_entropy(model(inputs), (inputs @ teacher).argmax(1))
+                loss.backward()
+                optimizer.step()
+        print(f"rank {rank} epoch {epoch} steps {step + 1} loss {loss.item():.4f}")
     dist.barrier()
     time.sleep(0.2)  # lets gloo free its last tensors: doing so while Python exits would abort the process
     dist.destroy_process_group()
