@@ -8,8 +8,8 @@ from typing import Any
 from tests.engine.script import NAMES, Script, parameter
 from traincheck.events import Context, Process, Variable
 from traincheck.relations import Example, Memory, by_name
-from traincheck.relations.api_arg import Argument
 from traincheck.relations.api_output import Output
+from traincheck.relations.argument import Argument
 from traincheck.relations.consistent import Equal
 from traincheck.vocabulary import COLLECTIVE, FORWARD, GRAD_CLIP
 from traincheck.window import Window

@@ -9,9 +9,9 @@ from typing import Any
 from tests.engine.script import NAMES, Script, clean_run, parameter
 from traincheck.events import Call, Context, Process, Snapshot, StepEnd, Variable, VariableTable
 from traincheck.relations import Example, Memory, by_name
-from traincheck.relations.api_arg import Argument
 from traincheck.relations.api_output import Output
 from traincheck.relations.api_sequence import Order
+from traincheck.relations.argument import Argument
 from traincheck.relations.cadence import Count
 from traincheck.relations.consistent import Equal
 from traincheck.relations.event_contain import Contain

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Final, Literal
+from collections.abc import Iterable, Iterator
+from typing import ClassVar, Final
 
 from traincheck.events import Call
 from traincheck.relations import circumstances, passes, target_weights
+from traincheck.relations.argument import WORDS, Argument, How, context_of, example_of
+from traincheck.relations.argument_across_ranks import across_ranks
+from traincheck.relations.argument_over_time import kept_on, lasting, over_time
 from traincheck.relations.contract import Example, Memory, Needs
 from traincheck.values import Value, same
 from traincheck.vocabulary import (
@@ -30,19 +31,6 @@ from traincheck.vocabulary import (
     one,
 )
 from traincheck.window import Window
-
-How = Literal[
-    "true",
-    "false",
-    "steady",
-    "equal",
-    "distinct",
-    "lasting",
-    "off in evaluation",
-    "same in step",
-    "same on ranks",
-    "distinct on ranks",
-]
 
 TABLE: Final[tuple[tuple[str, str, tuple[How, ...], str], ...]] = (
     (FORWARD, "training", ("steady",), ""),
@@ -77,19 +65,6 @@ COLLECTIVE_ARGUMENTS: Final = ("name", "numel", "op", "dtype")
 RATES: Final = ("p", "dropout_p", "active")
 """What says how much dropout there is. It may change on purpose; that it stops in the middle is what must not be."""
 
-MAX_SUBJECTS: Final = 4096
-"""How many distinct objects a steady or distinct argument is remembered for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Argument:
-    """``argument`` of the calls of ``call`` is ``how`` (for *equal*: to ``other``)."""
-
-    call: str
-    argument: str
-    how: How
-    other: str = ""
-
 
 class APIArg:
     """Jiang et al., OSDI 2025, table 2."""
@@ -123,17 +98,17 @@ class APIArg:
 
     def examples(self, subject: Argument, window: Window, memory: Memory) -> Iterable[Example]:
         if subject.how.endswith("ranks"):
-            return _across_ranks(subject, window)
+            return across_ranks(subject, window)
         if subject.how == "off in evaluation":
             return _off_in_evaluation(window)
         if subject.how == "lasting":
-            return _lasting(subject, window, memory)
+            return lasting(subject, window, memory)
         if subject.how == "steady" and subject.argument in RATES:
-            return _kept_on(subject, window, memory)
+            return kept_on(subject, window, memory)
         if subject.argument == "first hash":
             return passes.examples(window, memory)
         if subject.how in ("steady", "distinct"):
-            return _over_time(subject, window, memory)
+            return over_time(subject, window, memory)
         if subject.how == "same in step":
             return target_weights.examples(window)
         return _through_wrapper(window) if subject.argument == "through_wrapper" else _here(subject, window)
@@ -173,27 +148,6 @@ SENTENCES: Final = {
 }
 """Where the argument's name and what it is make no sentence."""
 
-WORDS: Final = {
-    "hash": "content",
-    "inputs": "input content",
-    "training": "training flag",
-    "active": "active flag",
-    "p": "rate",
-    "numel": "number of elements",
-    "op": "operation",
-    "tensors": "number of tensors",
-}
-"""How a sentence calls an argument, where its field name would not do."""
-
-
-def _context(window: Window, call: Call) -> dict[str, Value]:
-    if call.role == DATA_NEXT:
-        return passes.context(window, call)
-    context = circumstances.of_call(window, call)
-    if "recompute" in call.args:
-        context["recompute"] = call.args["recompute"]
-    return context
-
 
 def _here(subject: Argument, window: Window) -> Iterator[Example]:
     for call in window.named(subject.call):
@@ -208,7 +162,7 @@ def _here(subject: Argument, window: Window) -> Iterator[Example]:
         else:
             held, expected = value is (subject.how == "true"), f"{subject.argument} {subject.how}"
         seen = f"{subject.argument} {value}"
-        context = _context(window, call)
+        context = context_of(window, call)
         if subject.argument in TOLD:
             context, expected, seen = _told(subject.argument, call)
         if subject.call in (DROPOUT, ATTENTION):
@@ -216,7 +170,7 @@ def _here(subject: Argument, window: Window) -> Iterator[Example]:
             context["layer_training"] = call.args.get("layer_training")
         if subject.call == DROPOUT:
             context["has_dropout"] = bool(call.args.get("p"))
-        yield _example(held, context, call, expected, seen)
+        yield example_of(held, context, call, expected, seen)
 
 
 TOLD: Final = frozenset({"aligned", "eos_dropped", "freezing_ignored", "left_out"})
@@ -262,36 +216,15 @@ def _through_wrapper(window: Window) -> Iterator[Example]:
             if call is None or not isinstance(call.args.get("through_wrapper"), bool):
                 continue
             between = (one for one in window.calls if one.role.startswith(COLLECTIVE) and call.seq < one.seq < step.seq)
-            context = _context(window, call) | {"reduced_by_hand": any(between)}
+            context = context_of(window, call) | {"reduced_by_hand": any(between)}
             wrapper = call.args.get("wrapper")
             seen = f"{model} was called itself, past its {wrapper}, so no rank told the others its gradients"
             held_here = call.args["through_wrapper"] is True
-            yield _example(held_here, context, call, f"a forward pass through {wrapper}", seen)
+            yield example_of(held_here, context, call, f"a forward pass through {wrapper}", seen)
 
 
 def _last_before(calls: list[Call], later: Call) -> Call | None:
     return next((call for call in reversed(calls) if call.seq < later.seq), None)
-
-
-def _lasting(subject: Argument, window: Window, memory: Memory) -> Iterator[Example]:
-    """A schedule may touch zero (a restart, its very end); two steps of one optimizer there train nothing.
-
-    The loop of a framework tells the rate of each of its steps, and is judged by that.
-    """
-    if window.named(TRAINER_STEP):
-        return
-    last: dict[str, Value] = memory.state.setdefault("last", {})
-    for call in sorted(window.named(subject.call) + window.named(LR_STEP), key=lambda call: call.seq):
-        if call.role == LR_STEP:
-            memory.state["scheduled"] = memory.state.get("scheduled", False) or not call.args.get("in_init")
-            continue
-        value, before = _value(call, subject.argument), last.get(call.subject)
-        if value is None or (before is None and value == 0):
-            continue
-        last[call.subject] = value
-        if before is not None and memory.state.get("scheduled"):
-            held = value != 0 or before != 0
-            yield _example(held, {}, call, f"{subject.argument} above 0", f"{subject.argument} 0 in two steps on end")
 
 
 def _off_in_evaluation(window: Window) -> Iterator[Example]:
@@ -313,126 +246,3 @@ def _off_in_evaluation(window: Window) -> Iterator[Example]:
             yield Example(False, (), (model.subject,), "a model in evaluation mode", seen, model.api)
         elif calls and not on:
             yield Example(True, ())
-
-
-def _kept_on(subject: Argument, window: Window, memory: Memory) -> Iterator[Example]:
-    """Dropout is not switched off where it was on. A module may use several rates, and ends none that it began with."""
-    usual: dict[tuple[Value, ...], set[Value]] = memory.state.setdefault("usual", {})
-    began: dict[tuple[Value, ...], int] = memory.state.setdefault("began", {})
-    for call in window.named(subject.call):
-        value, key = _value(call, subject.argument), _circumstance(call)
-        if value is None or (key not in began and len(began) >= MAX_SUBJECTS):
-            continue
-        known = usual.setdefault(key, set())
-        if began.setdefault(key, window.step) == window.step:
-            known.add(value)
-            continue
-        held = bool(value) or value in known
-        usual_value = next((one for one in known if one), value)
-        expected, seen = f"{subject.argument} {usual_value}, as before", f"{subject.argument} {value}"
-        yield _example(held, _context(window, call), call, expected, seen)
-        known.add(value)
-
-
-def _circumstance(call: Call) -> tuple[Value, ...]:
-    """What is compared over time: the same object in the same situation."""
-    told = (call.context.stage, call.context.grad_enabled, call.args.get("recompute"))
-    return (call.subject or call.api, call.api, *told)
-
-
-def _over_time(subject: Argument, window: Window, memory: Memory) -> Iterator[Example]:
-    last: dict[tuple[Value, ...], Value] = memory.state
-    for call in window.named(subject.call):
-        value = _value(call, subject.argument)
-        if value is None:
-            continue
-        key = _circumstance(call)
-        before = last.get(key)
-        if len(last) < MAX_SUBJECTS or key in last:
-            last[key] = value
-        if before is None or (subject.argument == "training" and not circumstances.trained_here(window, call)):
-            continue
-        if subject.how == "steady":
-            expected, seen = f"{subject.argument} {before}, as before", f"{subject.argument} {value}"
-            yield _example(same(value, before), _context(window, call), call, expected, seen)
-        elif window.follows and call.context.stage == "train":
-            yield _example(value != before, _context(window, call), call, "something new", "exactly the same again")
-
-
-def _value(call: Call, argument: str) -> Value:
-    """The argument, or output, of that name."""
-    return call.args.get(argument, call.out.get(argument))
-
-
-def _across_ranks(subject: Argument, window: Window) -> Iterator[Example]:
-    """The n-th call on one rank is compared with the n-th on the others; a call that a rank lacks counts as unequal.
-
-    A rank that ended within the step is compared as far as it came. What ranks do between their last optimizer step
-    and the next batch (waiting for others, the end of the run) they may do in windows that end elsewhere.
-    """
-    if len(window.peers) < 2:
-        return
-    ended = {peer.process.rank for peer in window.peers if peer.final}
-    step_ends = {peer.process.rank: _step_end(subject, peer) for peer in window.peers}
-    for by_rank in circumstances.calls_by_group(window, subject.call).values():
-        inside = [sum(call.seq < step_ends[rank] for call in calls) for rank, calls in by_rank.items()]
-        values = {rank: _values(subject, calls) for rank, calls in by_rank.items()}
-        yield from _in_group(subject, values, ended, max(inside))
-
-
-def _step_end(subject: Argument, window: Window) -> float:
-    if subject.call != COLLECTIVE:
-        return math.inf
-    return max((step.end for step in circumstances.optimizer_steps(window)), default=math.inf)
-
-
-def _in_group(
-    subject: Argument, by_rank: Mapping[int, list[Value]], ended: Collection[int], in_step: int
-) -> Iterator[Example]:
-    """``in_step``: so many of the calls belong to the step, so that a rank which lacks one of them is told."""
-    wants_same = subject.how == "same on ranks"
-    # Of a collective each rank makes as many as the others; of other calls perhaps not.
-    often = {len(values) for rank, values in by_rank.items() if rank not in ended}
-    context = circumstances.frozen({} if subject.call == COLLECTIVE else {"calls_equal_often": len(often) < 2})
-    compared = 0
-    for position in range(max(map(len, by_rank.values()))):
-        values = {
-            rank: held[position] if position < len(held) else MISSING
-            for rank, held in by_rank.items()
-            if position < len(held) or (rank not in ended and position < in_step)
-        }
-        if len(values) < 2 or None in values.values() or (not wants_same and MISSING in values.values()):
-            continue
-        distinct = len({str(value) for value in values.values()})
-        if distinct == 1 if wants_same else distinct == len(values):
-            compared += 1
-            continue
-        names = tuple(f"rank {rank}" for rank in values)
-        what = WORDS.get(subject.argument, subject.argument)
-        expected = f"{what} {'equal' if wants_same else 'different'} on ranks {', '.join(map(str, values))}"
-        seen = f"call {position + 1}: {circumstances.told_by_rank(values)}"
-        yield Example(False, context, names, expected, seen, subject.call)
-        return
-    if compared:
-        yield Example(True, context, count=compared)
-
-
-MISSING: Final = "none"
-"""In place of the argument of a call that a rank did not make."""
-
-
-def _values(subject: Argument, calls: list[Call]) -> list[Value]:
-    """The argument of each call; where it cannot be compared, ``None``."""
-    if subject.call == COLLECTIVE and subject.argument == "name":
-        return [call.role.removeprefix(COLLECTIVE) for call in calls]
-    if subject.call == COLLECTIVE:
-        uneven = subject.argument == "numel"
-        return [None if uneven and call.args.get("uneven") else call.args.get(subject.argument) for call in calls]
-    values = (_value(call, subject.argument) for call in calls)
-    return [value for value in values if value is not None]
-
-
-def _example(held: bool, context: dict[str, Value], call: Call, expected: str, seen: str) -> Example:
-    if held:
-        return Example(True, circumstances.frozen(context))
-    return Example(False, circumstances.frozen(context), (call.subject or call.api,), expected, seen, call.api)
