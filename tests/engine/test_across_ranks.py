@@ -93,8 +93,12 @@ def test_a_gradient_that_each_rank_holds_a_part_of_is_not_compared() -> None:
     assert [True] == [example.held for example in judged("Consistent", PARAMETERS, side_by_side(ranks))]
 
 
+def with_gradients_of_their_own(count: int) -> list[Script]:
+    return [Script(Process(rank, count), seed=rank, variables=tuple(map(parameter, NAMES))) for rank in range(count)]
+
+
 def test_what_moved_alike_for_some_steps_counts_as_replicated_beside_what_did_not() -> None:
-    ranks = scripts(2)
+    ranks = with_gradients_of_their_own(2)
     for step in range(8):
         for script in ranks:
             script.params[NAMES[0]] = 100 + step
@@ -109,6 +113,19 @@ def test_what_moved_alike_for_some_steps_counts_as_replicated_beside_what_did_no
 
     assert 2 == len(told)
     assert {(NAMES[0],)} == {example.names for example in told}
+
+
+def test_ranks_that_apply_the_same_gradients_to_different_weights_are_found_in_the_second_step() -> None:
+    started_alike, apart = scripts(2), scripts(2)
+    apart[1].params = dict.fromkeys(NAMES, 7)
+    for script in (*started_alike, *apart):
+        for _ in range(3):
+            script.step(moves=())
+
+    assert [] == failures("Consistent", PARAMETERS, side_by_side(started_alike))
+    assert ["local", "local but moved alike", "local but moved alike"] == [
+        dict(example.context)["placement"] for example in failures("Consistent", PARAMETERS, side_by_side(apart))
+    ]
 
 
 def collective(script: Script, name: str, group: tuple[int, ...], numel: int, **more: Any) -> None:

@@ -28,7 +28,7 @@ def blamed(parameters: Mapping[str, str], **changes: Mapping[str, object]) -> se
         vector = "norm" in name or name.endswith(("bias", "scale"))
         return parameter(name, **{"shape": (4,) if vector else (4, 4), **changes.get(name.replace(".", "_"), {})})
 
-    ranks = [Script(Process(rank, 2), variables=tuple(map(variable, parameters))) for rank in range(2)]
+    ranks = [Script(Process(rank, 2), seed=rank, variables=tuple(map(variable, parameters))) for rank in range(2)]
     for step in range(STEPS):
         for rank, script in enumerate(ranks):
             for number, (name, how) in enumerate(parameters.items()):

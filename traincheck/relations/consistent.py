@@ -11,7 +11,14 @@ from typing import ClassVar, Final, Literal
 from traincheck.events import Variable
 from traincheck.relations import around_evaluation, circumstances
 from traincheck.relations.contract import Example, Memory, Needs
-from traincheck.relations.habits import UNKNOWN, Tables, placed_by_habit, placed_by_matrices
+from traincheck.relations.habits import (
+    MOVED_ALIKE,
+    UNKNOWN,
+    Tables,
+    moved_by_equal_gradients,
+    placed_by_habit,
+    placed_by_matrices,
+)
 from traincheck.values import Fields
 from traincheck.vocabulary import (
     AFTER,
@@ -66,7 +73,8 @@ class Consistent:
     def needs(self, subject: Equal) -> Needs:
         calls = frozenset({OPTIMIZER_STEP})
         if subject.across == "ranks":
-            return Needs(calls, frozenset({(OPTIMIZER_STEP, PLACES[subject.kind], subject.kind)}))
+            kinds = {PARAM: (PARAM, GRAD)}.get(subject.kind, (subject.kind,))
+            return Needs(calls, frozenset((OPTIMIZER_STEP, PLACES[kind], kind) for kind in kinds))
         if subject.across == "copies":
             return Needs(calls, frozenset({(OPTIMIZER_STEP, BEFORE, PARAM), (OPTIMIZER_STEP, BEFORE, ROUNDED)}))
         if subject.across == "steps":
@@ -104,6 +112,8 @@ def _across_ranks(kind: str, window: Window, memory: Memory) -> Iterator[Example
     tables = _tables(window, memory)
     layout = _layout(kind, tables, memory)
     by_habit = placed_by_habit(held_by_rank, names, memory)
+    gradients = [_at_steps(peer, GRAD) for peer in window.peers] if kind == PARAM else []
+    equal_gradients = moved_by_equal_gradients(gradients, memory) if gradients else frozenset()
     equal: Counter[Fields] = Counter()
     unequal: dict[Fields, dict[str, Values]] = {}
     for name in names:
@@ -113,7 +123,8 @@ def _across_ranks(kind: str, window: Window, memory: Memory) -> Iterator[Example
                 continue
             place, alike = said or by_habit(name), len(set(values.values())) == 1
             if kind == PARAM and place == UNKNOWN and not alike:
-                place = placed_by_matrices(name, tables, by_habit, memory)
+                matrices = placed_by_matrices(name, tables, by_habit, memory)
+                place = MOVED_ALIKE if name in equal_gradients else matrices
             context = _context(place, trainable)
             if alike:
                 equal[context] += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from traincheck.events import Variable
@@ -39,6 +39,22 @@ def placed_by_habit(
             alike[name] = (values[0], times + (before not in (None, values[0])) if equal else 0)
     started.update(models)
     return lambda name: EQUAL_AT_START if started.get(name.partition(".")[0]) else known.get(name, UNKNOWN)
+
+
+def moved_by_equal_gradients(gradients: Sequence[Mapping[str, int | float | None]], memory: Memory) -> frozenset[str]:
+    """The variables to which all ranks apply the same gradient, and not always the same: they hold them in common.
+
+    ``gradients``: of one step, by rank. What changes no more may be nothing but zeros.
+    """
+    known: dict[str, tuple[int | float | None, bool]] = memory.state.setdefault("equal gradients", {})
+    first, *others = gradients
+    for name, value in first.items():
+        if value is None or any(held.get(name) != value for held in others):
+            known[name] = (None, False)
+        else:
+            before, changed = known.get(name, (None, False))
+            known[name] = (value, changed or before not in (None, value))
+    return frozenset(name for name, (_, changed) in known.items() if changed)
 
 
 def placed_by_matrices(name: str, tables: Tables, by_habit: Callable[[str], str], memory: Memory) -> str:
