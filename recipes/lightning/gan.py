@@ -30,9 +30,9 @@ class Gan(L.LightningModule):
         (real,) = batch
         optimizer_d, optimizer_g = self.optimizers()
         ones, zeros = torch.ones(len(real)), torch.zeros(len(real))
-        fake = self.generator(torch.randn(len(real), self.latent, 1, 1))
 
         self.toggle_optimizer(optimizer_d)
+        fake = self.generator(torch.randn(len(real), self.latent, 1, 1))
         loss_real = self.criterion(self.discriminator(real), ones)
         loss_fake = self.criterion(self.discriminator(fake.detach()), zeros)
         optimizer_d.zero_grad()
