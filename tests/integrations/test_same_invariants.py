@@ -35,6 +35,9 @@ OWN_ORDER: Final = {
         ("APISequence", "backward", "grad.clip"),
         # The closure fetches nothing: the batch is always there before the step.
         ("APISequence", "data.next", "optimizer.step"),
+        # The backward pass is a part of the step, too: what is there before it says nothing.
+        ("EventContain", "optimizer.step", "use:grad"),
+        ("APIArg", "optimizer.step", "left_out"),
         # Validation comes before the first step, so that evaluation is there to be compared with from the start.
         ("APIArg", "dropout", "active"),
         ("APIArg", "forward", "training"),
