@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from results import publish, table
-from runs import OUR_BIN, Run, peer_bin, run, size_bytes
+from runs import OUR_BIN, Run, copied, peer_bin, run, size_bytes
 
 HERE = Path(__file__).resolve().parent
 UNDER_WATCH = HERE / "under_watch.py"
@@ -93,9 +93,10 @@ class Bench:
         return found
 
     def peer(self, *options: str) -> Run:
-        """The peer's collection; it writes beside the program, so it gets a copy of all of them."""
+        """The peer's collection."""
         with tempfile.TemporaryDirectory() as name:
-            collect: list[str | Path] = [peer_bin() / "traincheck-collect", "--pyscript", self._program.path]
+            program = copied(self._program.path, Path(name))
+            collect: list[str | Path] = [peer_bin() / "traincheck-collect", "--pyscript", program]
             options = ("--copy-all-files", "--models-to-track", self._program.tracked, *options)
             return self._run([*collect, "--output-dir", Path(name) / "peer", *options], self._short)
 

@@ -69,10 +69,15 @@ def train_checked(where: Path, steps: int) -> Run:
 
 
 def train_recorded_by_peer(where: Path, steps: int, trace: Path) -> Run:
-    """The program under the peer's full collection. It writes a file beside the program: so a copy is run."""
-    program = shutil.copy(PROGRAM, where)
-    collect: list[str | Path] = [peer_bin() / "traincheck-collect", "--pyscript", program, "--output-dir", trace]
-    return run([*collect, "--models-to-track", "model"], where=where, env={"BENCH_STEPS": str(steps)})
+    """The program under the peer's full collection."""
+    collect: list[str | Path] = [peer_bin() / "traincheck-collect", "--pyscript", copied(PROGRAM, where)]
+    options = ("--copy-all-files", "--models-to-track", "model")
+    return run([*collect, "--output-dir", trace, *options], where=where, env={"BENCH_STEPS": str(steps)})
+
+
+def copied(program: Path, where: Path) -> Path:
+    """A copy for the peer, which writes a file beside the program, with the files that the program needs."""
+    return shutil.copytree(program.parent, where / "programs", dirs_exist_ok=True) / program.name
 
 
 def infer(where: Path, trace: Path, invariants: Path, jobs: int = 1) -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 
 import torch
@@ -189,17 +190,18 @@ def test_no_loader(record) -> None:
     assert ["train", "eval"] * 5 == [call.context.stage for call in kept.calls(FORWARD)]
 
 
-def test_no_optimizer(record) -> None:
-    def program() -> None:
-        model = Net()
-        for batch in loader():
-            loss_of(model, batch).backward()
-            with torch.no_grad():
-                for weight in model.parameters():
-                    weight -= 0.1 * weight.grad
-                    weight.grad = None
+def trained_by_hand() -> None:
+    model = Net()
+    for batch in loader():
+        loss_of(model, batch).backward()
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight -= 0.1 * weight.grad
+                weight.grad = None
 
-    kept = record(program)
+
+def test_no_optimizer(record) -> None:
+    kept = record(trained_by_hand)
 
     assert [1] * 4 == [len(window.named(BACKWARD)) for window in kept.windows]
 
@@ -275,3 +277,17 @@ def test_steps_told_by_the_program_are_exact(record) -> None:
     assert [1] * 6 == steps_per_window(kept)[:6]
     assert ["train", "eval"] * 6 == [call.context.stage for call in kept.calls(FORWARD)]
     assert 6 == len(kept.steps())
+
+
+def test_the_optimizer_of_an_earlier_training_is_garbage(record) -> None:
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer.itself = optimizer
+    gc.disable()
+    del model, optimizer
+    try:
+        kept = record(trained_by_hand)
+    finally:
+        gc.enable()
+
+    assert [1] * 4 == [len(window.named(BACKWARD)) for window in kept.windows]
