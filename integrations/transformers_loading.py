@@ -28,8 +28,12 @@ def attach(session: Session, framework: Any) -> None:
     def ends(token: None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, error: Any) -> None:
         model = result[0] if isinstance(result, tuple) else result
         folder = argument(args, kwargs, 1, "pretrained_model_name_or_path")
-        if error is None and isinstance(model, PreTrainedModel) and folder is not None and Path(folder).is_dir():
+        if error is not None or not isinstance(model, PreTrainedModel) or folder is None:
+            return
+        if Path(folder).is_dir():
             _tell(session, model, Path(folder))
+        else:
+            session.models.settled.update(dict.fromkeys(model.parameters(), True))
 
     session.patches.wrap(framework.PreTrainedModel, METHOD, Hook(METHOD, begins, ends))
 

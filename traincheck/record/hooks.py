@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import traincheck.record.hooks_checkpoint as checkpoint
+import traincheck.record.hooks_clipping as clipping
 import traincheck.record.hooks_compiler as compiler
 import traincheck.record.hooks_data as data
 import traincheck.record.hooks_distributed as distributed
@@ -19,7 +20,7 @@ import traincheck.record.hooks_sharded as sharded
 if TYPE_CHECKING:
     from traincheck.record.session import Session
 
-_TOPICS = (data, model, optimizer, scaler, schedule, checkpoint, operations, distributed, sharded, compiler)
+_TOPICS = (data, model, optimizer, clipping, scaler, schedule, checkpoint, operations, distributed, sharded, compiler)
 
 
 def install_hooks(session: Session) -> list[Callable[[], None]]:

@@ -171,6 +171,7 @@ class BackwardHooks:
         call = session.open(BACKWARD, "torch.Tensor.backward", "", described)
         if call is not None:
             self._weights[call.seq] = session.boundary.run("weights of targets", target_weight, loss)
+        session.boundary.run("gradients left", session.carried.backward_begins)
         session.snapshots.grads(call, BEFORE, session.models.params)
         return call or True
 

@@ -1,4 +1,4 @@
-"""Optimizers: steps, clearing and clipping of gradients."""
+"""Optimizers: steps, and clearing of gradients."""
 
 from __future__ import annotations
 
@@ -6,25 +6,24 @@ import sys
 import types
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import Module
-from torch.nn.utils import clip_grad
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from traincheck.record.arguments import argument, qualified
 from traincheck.record.calls import OpenCall
-from traincheck.record.fingerprints import norms, number
+from traincheck.record.fingerprints import number
 from traincheck.record.freezing import asked_to_freeze
 from traincheck.record.models import Owned, innermost
-from traincheck.record.patching import Arguments, Hook, capturing
+from traincheck.record.patching import Hook, capturing
 from traincheck.values import Value
-from traincheck.vocabulary import AFTER, BEFORE, GRAD_CLIP, OPTIMIZER_STEP, TRAINER_PREPARE, ZERO_GRAD
+from traincheck.vocabulary import AFTER, BEFORE, OPTIMIZER_STEP, TRAINER_PREPARE, ZERO_GRAD
 
 if TYPE_CHECKING:
     from traincheck.record.session import Session
@@ -94,6 +93,7 @@ class StepHooks:
             described |= session.boundary.run("freezing", asked_to_freeze, optimizer, session.models) or {}
         if not closure:  # with one, the gradients are yet to come
             described |= session.boundary.run("layers left out", session.loose.left_out, optimizer, session.step) or {}
+            described |= session.boundary.run("gradients left", session.carried.applied, label, session.step) or {}
         call = step.call = session.open(OPTIMIZER_STEP, f"{qualified(type(optimizer))}.step", label, described)
         session.snapshots.params(call, BEFORE, lambda: self._params(optimizer, call))
         session.snapshots.rates(call, BEFORE, optimizer)
@@ -124,11 +124,15 @@ class StepHooks:
         if any(outer.optimizer == step.optimizer for outer in running):
             return
         session.steps.stepped()
+        session.clipped.clear()
         call = step.call
         if call is None:
             return
         if call.recorded:
             call.out = {"grads": _gradients(optimizer), "lr_positive": bool(call.args["lr"])}
+            passed_over = session.boundary.run("parameters", session.unheld.passed_over, optimizer, session.step)
+            call.args.update(passed_over or {})
+            session.boundary.run("gradients left", session.carried.stepped, optimizer, call.subject, session.step)
         session.snapshots.params(call, AFTER, lambda: self._params(optimizer, None))
         session.snapshots.grads(call, AFTER, lambda: session.models.held_by(optimizer))
         session.snapshots.optimizer_state(call, AFTER, optimizer)
@@ -178,6 +182,7 @@ class ZeroGradHooks:
         self, call: OpenCall | None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, error: Any
     ) -> None:
         self._session.calls.thread.inside[ZERO_GRAD] -= 1
+        self._session.clipped.clear()
         self._session.snapshots.grads(call, AFTER, lambda: self._cleared(args[0]))
         self._session.finish(call, error)
 
@@ -190,55 +195,6 @@ class ZeroGradHooks:
     def _params_of(self, module: Module) -> list[Owned]:
         mine = {id(param) for param in module.parameters()}
         return [owned for owned in self._session.models.params() if id(owned.tensor) in mine]
-
-
-class ClipHooks:
-    """Records ``grad.clip``, by norm or by value."""
-
-    def __init__(self, session: Session, limit: str) -> None:
-        self._session = session
-        self._limit = limit
-        self._read: dict[int, list[Tensor]] = {}
-        """What generators of parameters gave, until the call that they are for has begun."""
-
-    def adapt(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
-        """A generator of parameters can be read once only: read it, and hand on one that gives the same."""
-        parameters = argument(args, kwargs, 0, "parameters")
-        if not isinstance(parameters, types.GeneratorType):
-            return args, kwargs
-        items = list(parameters)
-        again = (item for item in items)
-        self._read[id(again)] = items
-        return ((again, *args[1:]), kwargs) if args else (args, {**kwargs, "parameters": again})
-
-    def begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[OpenCall | None, list[Tensor]]:
-        parameters = argument(args, kwargs, 0, "parameters")
-        parameters = self._read.pop(id(parameters), parameters)
-        grads = [param.grad for param in _parameters(parameters) if param.grad is not None]
-        described: dict[str, Value] = {
-            self._limit: float(argument(args, kwargs, 1, self._limit)),
-            "tensors": len(grads),
-        }
-        if self._limit == "max_norm":
-            described["norm_type"] = float(argument(args, kwargs, 2, "norm_type", 2.0))
-        name = "clip_grad_norm_" if self._limit == "max_norm" else "clip_grad_value_"
-        return self._session.open(GRAD_CLIP, f"torch.nn.utils.{name}", "", described), grads
-
-    def ends(
-        self,
-        begun: tuple[OpenCall | None, list[Tensor]] | None,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        result: Any,
-        error: Any,
-    ) -> None:
-        call, grads = begun or (None, [])
-        if call is not None and call.recorded and error is None:
-            if isinstance(result, Tensor):
-                call.out["total_norm"] = number(result)
-            if call.args.get("norm_type") == 2.0:
-                call.out["after_norm"] = sum((norm or 0.0) ** 2 for norm in norms(grads)) ** 0.5
-        self._session.finish(call, error)
 
 
 class ConstructionHooks:
@@ -258,18 +214,13 @@ class ConstructionHooks:
 
 
 def install(session: Session) -> list[Callable[[], None]]:
-    """Hook into optimizers and gradient clipping."""
+    """Hook into optimizers."""
     steps, clearing, wrap = StepHooks(session), ZeroGradHooks(session), session.patches.wrap
     before, after = register_optimizer_step_pre_hook(steps.before), register_optimizer_step_post_hook(steps.after)
     if session.wants(ZERO_GRAD):
         hook = Hook(ZERO_GRAD, clearing.begins, clearing.ends, passive=True)
         for owner in (Optimizer, Module):
             wrap(owner, "zero_grad", hook)
-    if session.wants(GRAD_CLIP):
-        for limit, name in (("max_norm", "clip_grad_norm_"), ("clip_value", "clip_grad_value_")):
-            clip = ClipHooks(session, limit)
-            hook = Hook(GRAD_CLIP, clip.begins, clip.ends, clip.adapt, passive=True)
-            session.patches.wrap_alike((clip_grad, torch.nn.utils), name, hook)
     construction = ConstructionHooks(session)
     wrap(Optimizer, "__init__", Hook("optimizer.__init__", construction.begins, construction.ends))
     return [before.remove, after.remove]
@@ -282,10 +233,6 @@ def _has_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
 def _gradients(optimizer: Optimizer) -> str:
     present = [tensor.grad is not None for group in optimizer.param_groups for tensor in group["params"]]
     return "none" if not any(present) else "all" if all(present) else "some"
-
-
-def _parameters(parameters: Any) -> Iterable[Tensor]:
-    return [parameters] if isinstance(parameters, Tensor) else parameters
 
 
 def _running_steps() -> Counter[int]:

@@ -13,16 +13,14 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
-from torch.utils.weak import WeakIdKeyDictionary
 
 from traincheck.record.by_identity import ByIdentity
-from traincheck.record.fingerprints import fingerprints
+from traincheck.record.idle import Idle, some_of
 from traincheck.record.models import Models
 from traincheck.values import Value
 
 _NESTED: Final = 2
 """So deep lists of lists are looked through."""
-_NAMED: Final = 3
 _OWN: Final = frozenset(vars(Module()))
 """The attributes that every module has, among them those that register."""
 
@@ -34,8 +32,7 @@ class Loose:
         self._models = models
         self._ran: ByIdentity[str] = ByIdentity()
         """Each such layer, with the label of the model in which it ran."""
-        self._looked_at: Any = WeakIdKeyDictionary()
-        """Their parameters, with the last step at which they were looked at, what they held, and what gradient."""
+        self._idle = Idle()
 
     def runs(self, module: Module, around: str) -> None:
         """A module that has no name in the model of the path ``around`` begins to run within its forward pass."""
@@ -51,19 +48,12 @@ class Loose:
         forgotten: list[str] = []
         waiting = False
         for params, place in self._unregistered(optimizer):
-            contents, gradients = fingerprints(params), fingerprints([param.grad for param in params])
-            for param, content, gradient in zip(params, contents, gradients, strict=True):
-                then, content_then, gradient_then = self._looked_at.get(param, (step, None, None))
-                self._looked_at[param] = (step, content, gradient)
-                waiting |= then == step
-                # A gradient that stays is left from an earlier training.
-                if then != step and content == content_then and gradient != gradient_then:
-                    forgotten.append(place)
+            idle, asked_before = self._idle.among(params, step)
+            waiting |= not asked_before
+            forgotten += [place] * len(idle)
         if not forgotten:
             return {} if waiting else {"left_out": False}
-        places = list(dict.fromkeys(forgotten))
-        more = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
-        return {"left_out": True, "loose_layers": ", ".join(places[:_NAMED]) + more}
+        return {"left_out": True, "loose_layers": some_of(forgotten)}
 
     def _unregistered(self, optimizer: Optimizer) -> Iterator[tuple[list[Tensor], str]]:
         """The parameters of such layers that got gradients and are in no optimizer, and where the layer is."""

@@ -59,6 +59,8 @@ class Models:
         """The last name of each parameter that has had one: what was replaced keeps it."""
         self.loaded: Any = WeakIdKeyDictionary()
         """The parameters that hold what was loaded."""
+        self.settled: Any = WeakIdKeyDictionary()
+        """The parameters that an optimizer has held, or that a framework took from a hub."""
         self._missed: set[int] = set()
         self._main: list[weakref.ref[Module]] | None = None
         self.trees: list[Tree] = []
@@ -213,6 +215,7 @@ class Models:
             for place, tensor in enumerate(group):
                 name = self._names.get(id(tensor)) or self._orphan(tensor, f"{label}.group{number}.{place}")
                 found.append(Owned(name, tensor, None))
+                self.settled[tensor] = True
         return list({owned.name: owned for owned in found}.values())
 
     def trained_by(self, optimizer: Optimizer) -> list[Owned]:

@@ -10,17 +10,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import util as multiprocessing_util
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch.nn import Module
 from torch.optim import Optimizer
+from torch.utils.weak import WeakIdKeyDictionary
 
 from traincheck.events import Context, Record, StepEnd, VariableTable
 from traincheck.plan import OpenSink, Plan
 from traincheck.record.alive import alive
 from traincheck.record.boundary import Boundary
 from traincheck.record.calls import Calls, OpenCall
+from traincheck.record.carried import Carried
 from traincheck.record.functions import ProjectFunctions
 from traincheck.record.hooks import install_hooks
 from traincheck.record.loose import Loose
@@ -31,6 +33,7 @@ from traincheck.record.process import project_directory
 from traincheck.record.snapshots import Snapshots
 from traincheck.record.steps import MOMENTS, Moment, Steps
 from traincheck.record.table import Table
+from traincheck.record.unheld import Unheld
 from traincheck.values import Value
 
 _active: Session | None = None
@@ -89,12 +92,16 @@ class Session:
         self.snapshots = Snapshots(self.plan, self.models, self.calls, self.output.emit, self.boundary)
         self.table = Table(self.models)
         self.loose = Loose(self.models)
+        self.unheld = Unheld(self.models)
+        self.carried = Carried(self.models)
         self.loaders = Labels()
         self._stage: list[str] = []
         self._in_checkpoint = 0
         self._described = False
         self.scaled_loss: weakref.ref[torch.Tensor] | None = None
         """The latest loss that a gradient scaler scaled."""
+        self.clipped: Any = WeakIdKeyDictionary()
+        """Gradients that were scaled down, with the backward pass after which that was, and their version then."""
         self.frozen_seen = False
         """Whether the models that no optimizer of this step trains were looked at in this step."""
 
@@ -276,6 +283,7 @@ class Session:
         self.functions.window_closed()
         self._described = False
         self.frozen_seen = False
+        self.clipped.clear()
         self._decide()
 
     def _decide(self) -> None:

@@ -8,10 +8,11 @@ from typing import ClassVar, Final
 from traincheck.events import Call
 from traincheck.relations import circumstances, passes, target_weights
 from traincheck.relations.argument import WORDS, Argument, How, context_of, example_of
-from traincheck.relations.argument_across_ranks import across_ranks
+from traincheck.relations.argument_across_ranks import across_ranks, inputs_apart
 from traincheck.relations.argument_over_time import kept_on, lasting, over_time
+from traincheck.relations.argument_told import TOLD
 from traincheck.relations.contract import Example, Memory, Needs
-from traincheck.values import Value, same
+from traincheck.values import same
 from traincheck.vocabulary import (
     ATTENTION,
     BACKWARD,
@@ -37,7 +38,7 @@ TABLE: Final[tuple[tuple[str, str, tuple[How, ...], str], ...]] = (
     (FORWARD, "through_wrapper", ("true",), ""),
     (FORWARD, "size", ("same on ranks",), ""),
     (FORWARD, "eos_dropped", ("false",), ""),
-    (FORWARD, "inputs", ("distinct", "distinct on ranks"), ""),
+    (FORWARD, "inputs", ("distinct", "apart on ranks"), ""),
     (MODULE_FORWARD, "training", ("steady",), ""),
     (DROPOUT, "p", ("steady",), ""),
     (DROPOUT, "active", ("true", "false", "steady", "off in evaluation"), ""),
@@ -52,10 +53,13 @@ TABLE: Final[tuple[tuple[str, str, tuple[How, ...], str], ...]] = (
     (DATA_NEXT, "first hash", ("distinct",), ""),
     (GRAD_CLIP, "max_norm", ("same on ranks",), ""),
     (GRAD_CLIP, "tensors", ("same on ranks",), ""),
+    (GRAD_CLIP, "again", ("false",), ""),
     (ZERO_GRAD, "set_to_none", ("steady",), ""),
     (OPTIMIZER_STEP, "lr", ("same on ranks", "lasting"), ""),
     (OPTIMIZER_STEP, "freezing_ignored", ("false",), ""),
     (OPTIMIZER_STEP, "left_out", ("false",), ""),
+    (OPTIMIZER_STEP, "passed_over", ("false",), ""),
+    (OPTIMIZER_STEP, "carried", ("false",), ""),
 )
 """``(role, argument, hows, other argument)``. What a program may choose freely is only ever *steady*, if that."""
 
@@ -92,11 +96,15 @@ class APIArg:
             return Needs(frozenset({subject.call, FORWARD, OPTIMIZER_STEP}))
         if subject.argument == "first hash":
             return Needs(frozenset({subject.call, OPTIMIZER_STEP}))
+        if subject.argument in ("again", "carried"):
+            return Needs(frozenset({subject.call, BACKWARD, ZERO_GRAD, OPTIMIZER_STEP}))
         if subject.how == "lasting":
             return Needs(frozenset({subject.call, LR_STEP, TRAINER_STEP}))
         return Needs(frozenset({OPTIMIZER_STEP, *COLLECTIVES} if subject.call == COLLECTIVE else {subject.call}))
 
     def examples(self, subject: Argument, window: Window, memory: Memory) -> Iterable[Example]:
+        if subject.how == "apart on ranks":
+            return inputs_apart(window, memory)
         if subject.how.endswith("ranks"):
             return across_ranks(subject, window)
         if subject.how == "off in evaluation":
@@ -117,6 +125,8 @@ class APIArg:
         argument, call = WORDS.get(subject.argument, subject.argument.replace("_", " ")), one(subject.call)
         if subject.argument in SENTENCES:
             return SENTENCES[subject.argument]
+        if subject.how == "apart on ranks":
+            return "ranks that train replicas of one model get inputs of their own"
         if subject.call == COLLECTIVE:
             return f"the n-th collective of a group of ranks has the same {argument} on all of them"
         if subject.how == "off in evaluation":
@@ -143,6 +153,9 @@ SENTENCES: Final = {
     "aligned": "spectral normalisation divides by an iterated estimate of the norm, not by that of random vectors",
     "freezing_ignored": "a model that is configured to have frozen parts has some when training begins",
     "left_out": "layers that run in a model and get gradients are registered in it, or an optimizer holds them",
+    "passed_over": "parameters of a trained model that get gradients, and are as they were built, are in an optimizer",
+    "carried": "an optimizer applies no gradients that the loss of another optimizer left",
+    "again": "gradients that were clipped are applied before more is added to them",
     "eos_dropped": "a row that ends with the end-of-sequence token, and counts right before it, has a label there",
     "target_weight": "every target of a step weighs the same in the gradient, whichever micro-batch it is in",
 }
@@ -164,45 +177,13 @@ def _here(subject: Argument, window: Window) -> Iterator[Example]:
         seen = f"{subject.argument} {value}"
         context = context_of(window, call)
         if subject.argument in TOLD:
-            context, expected, seen = _told(subject.argument, call)
+            context, expected, seen = TOLD[subject.argument](call)
         if subject.call in (DROPOUT, ATTENTION):
             del context["stage"], context["grad_enabled"]
             context["layer_training"] = call.args.get("layer_training")
         if subject.call == DROPOUT:
             context["has_dropout"] = bool(call.args.get("p"))
         yield example_of(held, context, call, expected, seen)
-
-
-TOLD: Final = frozenset({"aligned", "eos_dropped", "freezing_ignored", "left_out"})
-"""Arguments that say by themselves whether something is as it should be."""
-
-
-def _told(argument: str, call: Call) -> tuple[dict[str, Value], str, str]:
-    """The circumstances in which such an argument is judged, and how what was expected and seen reads."""
-    if argument == "aligned":
-        return (
-            {"iterates": call.args.get("iterates")},
-            "a forward pass in training mode first: only there the power iteration runs",
-            "the weight was divided by an estimate from vectors that are still random, so it is far too large",
-        )
-    if argument == "freezing_ignored":
-        return (
-            {},
-            "parameters that are frozen (requires_grad off) as the configuration asks",
-            f"all parameters of {call.args.get('freezing')} have requires_grad on and get gradients: none is frozen",
-        )
-    if argument == "left_out":
-        return (
-            {},
-            "layers in nn.ModuleList or nn.ModuleDict, so that the model's parameters() has them",
-            f"{call.args.get('loose_layers')} ran and got gradients, but the model does not register them, no "
-            "optimizer holds them, and their weights are what they were at the step before",
-        )
-    return (
-        {"trained": call.context.stage == "train"},
-        "the label of the end-of-sequence token kept, so that the model learns to stop",
-        f"{call.args.get('eos_lost')} of {call.args.get('eos_rows')} rows have no label at their end",
-    )
 
 
 def _through_wrapper(window: Window) -> Iterator[Example]:

@@ -23,6 +23,7 @@ How = Literal[
     "same in step",
     "same on ranks",
     "distinct on ranks",
+    "apart on ranks",
 ]
 
 

@@ -9,9 +9,9 @@ from typing import Final
 from traincheck.events import Call
 from traincheck.relations import circumstances
 from traincheck.relations.argument import WORDS, Argument, value_of
-from traincheck.relations.contract import Example
+from traincheck.relations.contract import Example, Memory
 from traincheck.values import Value
-from traincheck.vocabulary import COLLECTIVE
+from traincheck.vocabulary import COLLECTIVE, FORWARD
 from traincheck.window import Window
 
 
@@ -66,6 +66,38 @@ def _in_group(
         return
     if compared:
         yield Example(True, context, count=compared)
+
+
+def inputs_apart(window: Window, memory: Memory) -> Iterator[Example]:
+    """Replicas that average their gradients get inputs of their own: else each rank does what the others do.
+
+    Inputs that are the same in one step may happen (a batch that is filled up); inputs that are the same in each, and
+    the same from step to step, may be meant (all the data at once, a test on one batch).
+    """
+    if len(window.peers) < 2:
+        return
+    by_rank = {peer.process.rank: _wrapped_inputs(peer) for peer in window.peers}
+    before, memory.state["inputs"] = memory.state.get("inputs"), by_rank
+    if not all(by_rank.values()):
+        return
+    if len(set(by_rank.values())) > 1:
+        yield Example(True, ())
+    elif before and window.follows and len(set(before.values())) == 1 and before != by_rank:
+        ranks = ", ".join(map(str, by_rank))
+        expected = f"inputs of their own on ranks {ranks}, from a DistributedSampler or a loader prepared for ranks"
+        seen = f"exactly the same inputs on ranks {ranks}, in this step and in the one before"
+        call = next(iter(_wrapped(window)))
+        yield Example(False, (), (call.subject,), expected, seen, call.api)
+
+
+def _wrapped_inputs(window: Window) -> tuple[Value, ...]:
+    values = tuple(call.args.get("inputs") for call in _wrapped(window))
+    return () if None in values else values
+
+
+def _wrapped(window: Window) -> list[Call]:
+    forwards = window.named(FORWARD)
+    return [call for call in forwards if call.args.get("through_wrapper") is True and call.context.grad_enabled]
 
 
 MISSING: Final = "none"

@@ -1,0 +1,77 @@
+"""Parameters of a trained model that get gradients which no optimizer applies: they were forgotten when it was built.
+
+A part that is left as it is on purpose is frozen, was loaded, was trained before, or is most of the model, of which
+only a small part is trained; then nothing is said.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from traincheck.record.alive import alive
+from traincheck.record.idle import Idle, some_of
+from traincheck.record.models import Models, Owned, Tree
+from traincheck.values import Value
+
+
+class Unheld:
+    """Looks at each optimizer step for parameters that the step, and every other one, passes over."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+        self._idle = Idle()
+
+    def passed_over(self, optimizer: Optimizer, step: int) -> dict[str, Value]:
+        """Whether parameters of the models that ``optimizer`` trains got gradients, again, are in no optimizer, and
+        are what they were. Nothing where only the next step can tell.
+        """
+        missing = self._missing(optimizer)
+        idle, asked_before = self._idle.among([owned.tensor for owned in missing], step)
+        ids = {id(tensor) for tensor in idle}
+        if idle and not _held_elsewhere(ids):
+            names = [owned.name for owned in missing if id(owned.tensor) in ids]
+            return {"passed_over": True, "unheld": some_of(names)}
+        return {"passed_over": False} if asked_before else {}
+
+    def _missing(self, optimizer: Optimizer) -> list[Owned]:
+        """What no optimizer holds among the parameters with a gradient, in models where that is the smaller part."""
+        models = self._models
+        held = [models.held_by(known) for known, _ in models.optimizers()]
+        mine = models.held_by(optimizer)
+        outside = models.group(("outside", id(mine)), lambda: _outside(models.trees, mine, held))
+        missing = [owned for owned in outside if _gets_gradients(owned.tensor)]
+        if not missing or _size(missing) >= _size(owned for owned in mine if _gets_gradients(owned.tensor)):
+            return []
+        return [owned for owned in missing if not self._left_on_purpose(owned.tensor)]
+
+    def _left_on_purpose(self, param: Tensor) -> bool:
+        return param in self._models.loaded or param in self._models.settled
+
+
+def _outside(trees: list[Tree], mine: list[Owned], held: list[list[Owned]]) -> Iterator[Owned]:
+    """The parameters of the models that have some of ``mine``, without those that are ``held``."""
+    own = {id(owned.tensor) for owned in mine}
+    known = {id(owned.tensor) for group in held for owned in group}
+    for tree in trees:
+        if any(id(owned.tensor) in own for owned in tree.params):
+            yield from (owned for owned in tree.params if id(owned.tensor) not in known)
+
+
+def _gets_gradients(param: Tensor) -> bool:
+    return param.requires_grad and param.is_leaf and param.grad is not None
+
+
+def _size(params: Iterable[Owned]) -> tuple[int, int]:
+    """How many tensors, and elements, to compare by."""
+    shapes = {id(owned.tensor): owned.tensor.shape for owned in params}
+    return len(shapes), sum(map(math.prod, shapes.values()))
+
+
+def _held_elsewhere(ids: set[int]) -> bool:
+    """Whether an optimizer holds such parameters that has not been seen yet."""
+    groups = (group for optimizer in alive(Optimizer) for group in optimizer.param_groups)
+    return any(id(tensor) in ids for group in groups for tensor in group["params"])

@@ -1,0 +1,83 @@
+"""Arguments that say by themselves whether something is as it should be: how what they say reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
+
+from traincheck.events import Call
+from traincheck.values import Value
+
+Told: TypeAlias = "tuple[dict[str, Value], str, str]"
+"""The circumstances in which such an argument is judged, what was expected, and what was seen."""
+
+
+def _aligned(call: Call) -> Told:
+    return (
+        {"iterates": call.args.get("iterates")},
+        "a forward pass in training mode first: only there the power iteration runs",
+        "the weight was divided by an estimate from vectors that are still random, so it is far too large",
+    )
+
+
+def _eos_dropped(call: Call) -> Told:
+    return (
+        {"trained": call.context.stage == "train"},
+        "the label of the end-of-sequence token kept, so that the model learns to stop",
+        f"{call.args.get('eos_lost')} of {call.args.get('eos_rows')} rows have no label at their end",
+    )
+
+
+def _freezing_ignored(call: Call) -> Told:
+    return (
+        {},
+        "parameters that are frozen (requires_grad off) as the configuration asks",
+        f"all parameters of {call.args.get('freezing')} have requires_grad on and get gradients: none is frozen",
+    )
+
+
+def _left_out(call: Call) -> Told:
+    return (
+        {},
+        "layers in nn.ModuleList or nn.ModuleDict, so that the model's parameters() has them",
+        f"{call.args.get('loose_layers')} ran and got gradients, but the model does not register them, no optimizer "
+        "holds them, and their weights are what they were at the step before",
+    )
+
+
+def _passed_over(call: Call) -> Told:
+    return (
+        {},
+        "every parameter that gets gradients in an optimizer, or frozen (requires_grad off)",
+        f"{call.args.get('unheld')} got gradients, but no optimizer holds them, and they are what they were at the "
+        "step before",
+    )
+
+
+def _carried(call: Call) -> Told:
+    return (
+        {},
+        f"gradients that were cleared after the step of {call.args.get('carried_from')}, or never computed (detach)",
+        f"{call.subject} applies what the backward pass before the step of {call.args.get('carried_from')} left in its "
+        "parameters, added to the gradients of its own loss",
+    )
+
+
+def _again(call: Call) -> Told:
+    return (
+        {},
+        "one clipping for each optimizer step, after the last backward pass of its accumulation",
+        "gradients that had been scaled down were added to by another backward pass and clipped again, before any "
+        "optimizer step applied them: earlier micro-batches count less than later ones",
+    )
+
+
+TOLD: Final[Mapping[str, Callable[[Call], Told]]] = {
+    "aligned": _aligned,
+    "eos_dropped": _eos_dropped,
+    "freezing_ignored": _freezing_ignored,
+    "left_out": _left_out,
+    "passed_over": _passed_over,
+    "carried": _carried,
+    "again": _again,
+}
