@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ from traincheck.record.hooks_schedule import SCHEDULED_ONCE
 from traincheck.record.loop import Loop, Schedule
 from traincheck.record.models import innermost_optimizer
 from traincheck.record.patching import Hook
+from traincheck.vocabulary import TRAINER_PREPARE
 
 from .schedules import schedule_of
 
@@ -42,6 +44,10 @@ class AcceleratorMoments:
         self._source: int | None = None
         """The pass over a loader that the latest batch came from; ``None`` while there is no loader."""
         self._schedulers: list[Any] = []
+        self._counts = False
+        """Whether the program leaves the counting of micro-batches to ``accumulate``."""
+        self._asked: weakref.WeakSet[Any] = weakref.WeakSet()
+        """The optimizers of which was asked whether their models are prepared."""
         self._begin_window()
 
     def _begin_window(self) -> None:
@@ -49,6 +55,8 @@ class AcceleratorMoments:
         """The optimizers that stepped."""
         self._micro_steps = 0
         self._planned: int | None = None
+        self._fed = True
+        """Whether a batch came since the latest backward pass."""
         self._lr: float | None = None
 
     def install(self) -> None:
@@ -56,6 +64,7 @@ class AcceleratorMoments:
         wrap = self.session.patches.wrap
         wrap(dataloader._BaseDataLoaderIter, "__next__", Hook("accelerate.batch", self._fetches, _nothing))
         wrap(Accelerator, "accumulate", Hook("accelerate.accumulate", self._accumulates, _nothing))
+        wrap(Accelerator, "backward", Hook("accelerate.backward", self._divides, _nothing))
         wrap(AcceleratedOptimizer, "step", Hook("accelerate.step", self._steps, self._stepped))
         wrap(AcceleratedScheduler, "step", Hook("accelerate.schedule", self._schedules, self._scheduled))
         wrap(Accelerator, "save_state", Hook("accelerate.save_state", self._saves, self._saved))
@@ -98,18 +107,41 @@ class AcceleratorMoments:
         # A prepared loader asks for a batch before it hands out the one before, and once more before the last one.
         source = id(args[0])
         self._close_step(keep=source != self._source)
-        self._source = source
+        self._source, self._fed = source, True
 
     def _accumulates(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._source is None:
             self._close_step()
+        self._counts = True
         self._micro_steps += 1
         self._planned = args[0].gradient_accumulation_steps
+
+    def _divides(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """It divides the loss by the number of micro-batches, also for who does not count them with ``accumulate``."""
+        planned = args[0].gradient_accumulation_steps
+        if planned > 1 and not self._counts and self._fed:
+            self._micro_steps, self._planned = self._micro_steps + 1, planned
+        self._fed = False
+
+    def _tell_unprepared(self, optimizer: Any) -> None:
+        """Where each process has a replica, a model that was not prepared is trained by each process for itself."""
+        self._asked.add(optimizer)
+        state, models, inner = optimizer.accelerator_state, self.session.models, innermost_optimizer(optimizer)
+        if inner is None or state.num_processes < 2 or state.distributed_type.value not in WHOLE:
+            return
+        models.refresh()
+        bare = [tree for tree in models.trees if not models.wrapper(tree.root)]
+        names = {id(owned.tensor): owned.name for tree in bare for owned in tree.params}
+        missing = [names[id(owned.tensor)] for owned in models.held_by(inner) if id(owned.tensor) in names]
+        subject, count = ", ".join(missing[:1]), len(missing)
+        self.session.tell(TRAINER_PREPARE, "accelerate.Accelerator.prepare", subject, {}, {"unprepared": count})
 
     def _steps(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether this call updates: others only accumulate."""
         if not args[0].gradient_state.sync_gradients:
             return False
+        if args[0] not in self._asked and self._own_loop() is not None:
+            self._tell_unprepared(args[0])
         optimizer = innermost_optimizer(args[0])
         rates = [float(group["lr"]) for group in optimizer.param_groups] if optimizer else []
         self._lr = max([*rates, *([] if self._lr is None else [self._lr])], default=None)

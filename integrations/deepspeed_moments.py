@@ -12,10 +12,11 @@ from torch.nn import Module
 from torch.optim import Optimizer
 
 from traincheck.record import Session
+from traincheck.record.hooks_optimizer import ZeroGradHooks
 from traincheck.record.loop import Loop
 from traincheck.record.patching import Hook
 from traincheck.record.updates import Held, Updates
-from traincheck.vocabulary import GRAD_RESTART, TRAINER_PREPARE
+from traincheck.vocabulary import GRAD_RESTART, TRAINER_PREPARE, ZERO_GRAD
 
 FRAMEWORK: Final = "deepspeed"
 API: Final = "deepspeed.DeepSpeedEngine"
@@ -47,6 +48,8 @@ class EngineMoments:
         wrap(DeepSpeedEngine, "_backward_epilogue", Hook(f"{API}.backward", self._nothing, self._backward_ends))
         wrap(DeepSpeedEngine, "_take_model_step", Hook(f"{API}.step", self._update_begins, self._update_ends))
         wrap(DeepSpeedEngine, "step", Hook(f"{API}.global_step", self._step_begins, self._step_ends))
+        clearing = ZeroGradHooks(self._session)
+        wrap(DeepSpeedEngine, "zero_grad", Hook(ZERO_GRAD, clearing.begins, clearing.ends, passive=True))
 
     @property
     def _inside(self) -> dict[Any, int]:

@@ -14,13 +14,15 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from traincheck.record import Session
 from traincheck.record.hooks_checkpoint import live_tensors
-from traincheck.record.loop import Ended, Loop, Schedule
+from traincheck.record.loop import Ended, Found, Loop, Schedule
 from traincheck.record.patching import Arguments, Hook
 from traincheck.watching import Watch
 
 from .schedules import schedule_of, share_left, steps_of
 
 FRAMEWORK: Final = "transformers"
+OPTIMIZER: Final = "optimizer"
+"""How the names of the files begin that hold the state of the optimizer."""
 EVALUATIONS: Final = ("evaluate", "predict")
 
 
@@ -42,10 +44,11 @@ class TrainerMoments(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         items = (item for item in (model, optimizer) if isinstance(item, (Module, Optimizer)))
-        self._loop.begin(state.global_step, *items, frozen_adapters=None if model is None else frozen_adapters(model))
+        self._loop.begin(state.global_step, *items, found=None if model is None else _found(model, args))
         resumed = _resumed_from(args, state)
         if resumed is not None and model is not None and _whole(args):
-            self._loop.loaded(resumed, model, _tensors_in_file(model))
+            kept = any(resumed.glob(f"{OPTIMIZER}*"))
+            self._loop.loaded(resumed, model, _tensors_in_file(model), with_optimizer=kept)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -129,6 +132,20 @@ def frozen_adapters(model: Module) -> list[str] | None:
         if not any(param.requires_grad for _, param in own):
             found += [name for name, _ in own]
     return found
+
+
+def untied(model: Module) -> list[str] | None:
+    """The weights that the configuration ties to others, and that are not tied; ``None`` where it ties none."""
+    declared = getattr(model, "all_tied_weights_keys", None)
+    if not isinstance(declared, dict) or not declared or not getattr(model.config, "tie_word_embeddings", False):
+        return None
+    params = dict(model.named_parameters(remove_duplicate=False))
+    known = [(name, source) for name, source in declared.items() if name in params and source in params]
+    return [name for name, source in known if params[name] is not params[source]]
+
+
+def _found(model: Module, args: TrainingArguments) -> Found:
+    return Found(frozen_adapters(model), untied(model) if _whole(args) else None)
 
 
 def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:

@@ -5,6 +5,7 @@ An adapter translates moments into these few calls and judges nothing. Whatever 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -39,6 +40,16 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """What a framework's loop finds in the model when a run begins. ``None``: the question does not arise."""
+
+    frozen_adapters: Sequence[str] | None = None
+    """The tensors of active adapters (PEFT) that do not train."""
+    untied: Sequence[str] | None = None
+    """The weights that the configuration ties to others, and that are not tied."""
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
     """What a framework's loop knows of its learning-rate schedule. ``None``: nothing."""
 
@@ -61,20 +72,18 @@ class Loop:
         self._first_step = 0
         session.framework = framework
 
-    def begin(self, step: int, *items: Module | Optimizer, frozen_adapters: Sequence[str] | None = None) -> None:
-        """The run begins with this step, from 0: a run that is resumed begins later.
-
-        ``frozen_adapters``: the tensors of active adapters (PEFT) that do not train; ``None`` without adapters.
-        """
+    def begin(self, step: int, *items: Module | Optimizer, found: Found | None = None) -> None:
+        """The run begins with this step, from 0: a run that is resumed begins later."""
         session = self._session
         session.watch(*items)
         if session.step == 0:
             session.step = step
         self._first_step = session.step
-        if frozen_adapters is not None:
-            out: dict[str, Value] = {"frozen_adapters": len(frozen_adapters)}
-            subject = ", ".join(frozen_adapters[:1])
-            self._tell(TRAINER_BEGIN, "begin", {}, lambda: out, subject)
+        answers = {} if found is None else {"frozen_adapters": found.frozen_adapters, "untied": found.untied}
+        for question, names in answers.items():
+            if names is not None:
+                out: dict[str, Value] = {question: len(names)}
+                self._tell(TRAINER_BEGIN, "begin", {}, functools.partial(dict, out), ", ".join(names[:1]))
 
     def begin_step(self) -> None:
         """What follows, up to :meth:`end_step`, is training."""
@@ -126,9 +135,15 @@ class Loop:
         """A checkpoint of ``model`` was written to ``path``: ``tensors``, by their names in the file."""
         self._compare(TRAINER_SAVE, "save", path, model, tensors)
 
-    def loaded(self, path: Path, model: Module, tensors: Mapping[str, Tensor]) -> None:
-        """The run goes on from the checkpoint of ``model`` at ``path``."""
-        self._compare(TRAINER_LOAD, "load", path, model, tensors)
+    def loaded(
+        self, path: Path, model: Module, tensors: Mapping[str, Tensor], *, with_optimizer: bool | None = None
+    ) -> None:
+        """The run goes on from the checkpoint of ``model`` at ``path``.
+
+        ``with_optimizer``: whether the state of the optimizer lies there too; ``None`` where that is not known.
+        """
+        more: dict[str, Value] = {} if with_optimizer is None else {"lost_optimizers": int(not with_optimizer)}
+        self._compare(TRAINER_LOAD, "load", path, model, tensors, more)
 
     def replaced(self, model: Module, by: str) -> None:
         """The framework puts other weights into ``model``, as it was asked to: ``by`` is who does."""
@@ -155,11 +170,19 @@ class Loop:
         }
         self._tell(TRAINER_END, "end", args, lambda: out)
 
-    def _compare(self, role: str, moment: str, path: Path, model: Module, live: Mapping[str, Tensor]) -> None:
+    def _compare(
+        self,
+        role: str,
+        moment: str,
+        path: Path,
+        model: Module,
+        live: Mapping[str, Tensor],
+        more: Mapping[str, Value] | None = None,
+    ) -> None:
         def account() -> dict[str, Value]:
             found = compared(aligned(read_weights(path), live), live)
             renamed = bool(found.pop("unexpected")) and bool(found["missing"])
-            return {} if renamed else found
+            return {**({} if renamed else found), **(more or {})}
 
         self._tell(role, moment, {}, account, subject=self._session.models.path(innermost(model)))
 

@@ -44,7 +44,7 @@ class Unheld:
         mine = models.held_by(optimizer)
         outside = models.group(("outside", id(mine)), lambda: _outside(models.trees, mine, held))
         missing = [owned for owned in outside if _gets_gradients(owned.tensor)]
-        if not missing or _size(missing) >= _size(owned for owned in mine if _gets_gradients(owned.tensor)):
+        if not missing or _size(missing) >= _size(owned for owned in mine if owned.tensor.requires_grad):
             return []
         return [owned for owned in missing if not self._left_on_purpose(owned.tensor)]
 

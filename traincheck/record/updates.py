@@ -82,6 +82,8 @@ class Updates:
             call.out = {"lr_positive": bool(call.args["lr"])}
             if running.names:
                 call.out["grads"] = _presence(running.hashes)
+            passed_over = session.boundary.run("parameters", session.unheld.passed_over, self._optimizer, session.step)
+            call.args.update(passed_over or {})
         session.snapshots.params(call, AFTER, lambda: session.models.trained_by(self._optimizer))
         session.snapshots.given(call, AFTER, GRAD, running.names, running.hashes, running.lengths)
         session.finish(call, error)
