@@ -65,6 +65,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=96)
     parser.add_argument("--lr", type=float, default=0.1)
+    parser.add_argument("--anneal-per", choices=("epoch", "step"), default="epoch")
     parser.add_argument("--output", type=Path, help="where the checkpoint goes (default: a temporary directory)")
     args = parser.parse_args()
 
@@ -76,7 +77,8 @@ def main() -> None:
     model = ResNet()
     criterion = nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=args.lr, momentum=0.9, weight_decay=1e-4)
-    scheduler = CosineAnnealingLR(optimizer, T_max=args.epochs)
+    by_step = args.anneal_per == "step"
+    scheduler = CosineAnnealingLR(optimizer, T_max=args.epochs * (len(train_loader) if by_step else 1))
 
     with tempfile.TemporaryDirectory() as scratch:
         best_path = (args.output or Path(scratch)) / "resnet_best.pt"
@@ -89,7 +91,10 @@ def main() -> None:
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-            scheduler.step()
+                if by_step:
+                    scheduler.step()
+            if not by_step:
+                scheduler.step()
             accuracy = validate(model, val_loader, criterion)
             if accuracy > best:
                 best = accuracy

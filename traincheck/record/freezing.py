@@ -1,4 +1,4 @@
-"""Models whose configuration asks for frozen parts, by the attributes that model libraries give them."""
+"""Models that are asked for frozen parts: by an attribute of model libraries, or by ``requires_grad`` of a module."""
 
 from __future__ import annotations
 
@@ -37,7 +37,12 @@ def asked_to_freeze(optimizer: Optimizer, models: Models) -> dict[str, Value]:
 
 
 def _asks(module: Module) -> str:
-    """The attribute that asks for frozen parts, with its value, or ``""``."""
+    """The attribute that asks for frozen parts, with its value, or ``""``.
+
+    ``requires_grad`` means something to parameters only; a module takes it like any other name.
+    """
+    if vars(module).get("requires_grad") is False:
+        return "requires_grad = False on the module"
     for name, value in vars(module).items():
         if (value is True or (type(value) is int and value > 0)) and _ASKS.fullmatch(name):
             return f"{name} = {value}"

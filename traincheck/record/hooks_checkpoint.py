@@ -90,6 +90,7 @@ class CheckpointHooks:
         given = argument(args, kwargs, 1, "state_dict")
         if self._role == OPTIMIZER_LOAD:
             session.models.refresh()
+            session.progress.optimizer_loaded(args[0])
             found = self._memory.recognised(state_contents(args[0], session.models)) if self._memory else {}
             call.out = {"shared_storage": _shared(args[0], session.models.optimizers()), **found}
             session.snapshots.optimizer_state(call, AFTER, args[0])

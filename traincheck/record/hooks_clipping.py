@@ -42,13 +42,17 @@ class ClipHooks:
         return ((again, *args[1:]), kwargs) if args else (args, {**kwargs, "parameters": again})
 
     def begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[OpenCall | None, list[Tensor]]:
-        parameters = argument(args, kwargs, 0, "parameters")
-        parameters = self._read.pop(id(parameters), parameters)
-        grads = [param.grad for param in _parameters(parameters) if param.grad is not None]
+        given = argument(args, kwargs, 0, "parameters")
+        parameters = list(_parameters(self._read.pop(id(given), given)))
+        grads = [param.grad for param in parameters if param.grad is not None]
         described: dict[str, Value] = {
             self._limit: float(argument(args, kwargs, 1, self._limit)),
             "tensors": len(grads),
         }
+        if grads:
+            described["blind"] = False
+        elif self._sees_nothing(given, parameters):
+            described["blind"] = True
         if self._session.steps.optimizer_exists:
             described["again"] = any(map(self._grew, grads))
         if self._limit == "max_norm":
@@ -73,6 +77,20 @@ class ClipHooks:
             if call.args.get("norm_type") == 2.0:
                 call.out["after_norm"] = sum((norm or 0.0) ** 2 for norm in norms(grads)) ** 0.5
         self._session.finish(call, error)
+
+    def _sees_nothing(self, given: Any, parameters: list[Tensor]) -> bool:
+        """Whether what is to be clipped is elsewhere: a generator that ran out, gradients that a framework keeps."""
+        if not parameters:
+            return isinstance(given, types.GeneratorType)
+        models = self._session.models
+        kept = [
+            group
+            for optimizer, _ in models.optimizers()
+            if models.stands_in(optimizer)
+            for group in models.groups(optimizer)
+        ]
+        ids = {id(tensor) for group in kept for tensor in group}
+        return any(id(param) in ids for param in parameters)
 
     def _grew(self, grad: Tensor) -> bool:
         """Whether a backward pass has added to it since it was scaled down."""

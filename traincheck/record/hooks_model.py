@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from traincheck.record.arguments import dtype_name, qualified, size
 from traincheck.record.calls import OpenCall
 from traincheck.record.fingerprints import batch_fingerprint, first_tensor, number, tensors_in
-from traincheck.record.labels import end_labels
+from traincheck.record.labels import end_labels, padding_labels
 from traincheck.record.loss_weights import TargetWeight, target_weight
 from traincheck.record.models import Tree, innermost
 from traincheck.record.named import DATA_PARALLEL, layers_of
@@ -100,12 +100,15 @@ class ForwardHooks:
             described["through_wrapper"] = any(type(called).__name__ == DATA_PARALLEL for called in layers_of(module))
         if wrapper == "AveragedModel" and session.step:
             described["averaged_steps"] = _averaged_steps(module)
+        if inner.training:
+            described |= session.boundary.run("parts set aside", session.set_aside.awake, inner) or {}
         call = session.open(FORWARD, f"{qualified(type(inner))}.forward", path, described)
         if call is None:
             return _Pass(None)
         if call.recorded:
             call.args["inputs"] = session.boundary.run("inputs", batch_fingerprint, inputs)
             call.args.update(session.boundary.run("labels", end_labels, inner, kwargs) or {})
+            call.args.update(session.boundary.run("labels", padding_labels, kwargs) or {})
         tree = models.tree(inner)
         if not isinstance(module, DistributedDataParallel):
             session.snapshots.buffers(call, BEFORE, tree)
@@ -208,6 +211,7 @@ class ModeHooks:
         inside[MODE_TRAIN] = 1
         mode = args[1] if len(args) > 1 else kwargs.get("mode", True)
         role, method = (MODE_TRAIN, "train") if mode else (MODE_EVAL, "eval")
+        session.set_aside.switched(innermost(module), training=bool(mode))
         path = session.models.path(innermost(module))
         described: dict[str, Value] = {"root": session.models.is_model(module), "mode": bool(mode)}
         return session.open(role, f"{qualified(type(module))}.{method}", path, described) or True

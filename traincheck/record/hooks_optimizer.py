@@ -92,7 +92,6 @@ class StepHooks:
             self._stepped.add(optimizer)
             described |= session.boundary.run("freezing", asked_to_freeze, optimizer, session.models) or {}
         if not closure:  # with one, the gradients are yet to come
-            described |= session.boundary.run("layers left out", session.loose.left_out, optimizer, session.step) or {}
             described |= session.boundary.run("gradients left", session.carried.applied, label, session.step) or {}
         call = step.call = session.open(OPTIMIZER_STEP, f"{qualified(type(optimizer))}.step", label, described)
         session.snapshots.params(call, BEFORE, lambda: self._params(optimizer, call))
@@ -130,8 +129,10 @@ class StepHooks:
             return
         if call.recorded:
             call.out = {"grads": _gradients(optimizer), "lr_positive": bool(call.args["lr"])}
-            passed_over = session.boundary.run("parameters", session.unheld.passed_over, optimizer, session.step)
-            call.args.update(passed_over or {})
+            for question in (session.loose.left_out, session.unheld.passed_over):
+                call.args.update(session.boundary.run("parameters left out", question, optimizer, session.step) or {})
+            call.args.update(session.boundary.run("ties", session.ties.broken, optimizer) or {})
+            session.progress.stepped(optimizer, session.step)
             session.boundary.run("gradients left", session.carried.stepped, optimizer, call.subject, session.step)
         session.snapshots.params(call, AFTER, lambda: self._params(optimizer, None))
         session.snapshots.grads(call, AFTER, lambda: session.models.held_by(optimizer))

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.optim import Optimizer, lr_scheduler
 
 from traincheck.record.arguments import qualified
 from traincheck.record.calls import OpenCall
 from traincheck.record.models import Labels
 from traincheck.record.patching import Hook
+from traincheck.values import Value
 from traincheck.vocabulary import AFTER, BEFORE, LR_STEP
 
 if TYPE_CHECKING:
@@ -38,7 +40,11 @@ class ScheduleHooks:
         if SCHEDULED_ONCE in inside:
             inside[SCHEDULED_ONCE] = 2
         label = self._labels.label(scheduler, type(scheduler).__name__)
-        described = {"in_init": bool(inside.get(_INITIAL))}
+        described: dict[str, Value] = {"in_init": bool(inside.get(_INITIAL))}
+        if type(scheduler) is lr_scheduler.CosineAnnealingLR:
+            described["period"] = scheduler.T_max
+        if session.recording and not described["in_init"]:
+            described |= session.boundary.run("progress", session.progress.scheduled, scheduler, session.step) or {}
         call = session.open(LR_STEP, f"{qualified(type(scheduler))}.step", label, described)
         session.snapshots.rates(call, BEFORE, _optimizer(scheduler))
         return call
@@ -59,6 +65,18 @@ class ScheduleHooks:
         session.snapshots.rates(call, AFTER, _optimizer(scheduler))
         session.finish(call, error)
 
+    def read_begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Nothing is known of the file yet."""
+
+    def read_ends(self, token: None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, error: Any) -> None:
+        self._session.progress.read(result)
+
+    def load_begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._session.progress.schedule_loaded()
+
+    def load_ends(self, token: None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, error: Any) -> None:
+        """The state was taken as given."""
+
     def initial_begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         inside = self._session.calls.thread.inside
         inside[_INITIAL] = inside.get(_INITIAL, 0) + 1
@@ -75,6 +93,10 @@ def install(session: Session) -> list[Callable[[], None]]:
     for kind in _kinds(lr_scheduler.LRScheduler):
         if "step" in vars(kind):
             wrap(kind, "step", Hook(LR_STEP, hooks.begins, hooks.ends, passive=True))
+        if "load_state_dict" in vars(kind):
+            wrap(kind, "load_state_dict", Hook("lr.load", hooks.load_begins, hooks.load_ends))
+    read = Hook("checkpoint.read", hooks.read_begins, hooks.read_ends)
+    session.patches.wrap_alike((torch.serialization, torch), "load", read)
     wrap(lr_scheduler.LRScheduler, "_initial_step", Hook(_INITIAL, hooks.initial_begins, hooks.initial_ends))
     return []
 

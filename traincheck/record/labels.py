@@ -1,4 +1,4 @@
-"""Whether the labels of a language model keep the end of a sequence where they keep what comes before it."""
+"""Whether the labels of a language model keep the end of a sequence, and leave out what only fills a row."""
 
 from __future__ import annotations
 
@@ -33,6 +33,28 @@ def end_labels(model: Module, inputs: Mapping[str, Any]) -> dict[str, Value]:
     with unseen():
         rows, dropped = _ends(ids, labels, mask, [ends] if isinstance(ends, int) else list(ends))
     return {"eos_rows": rows, "eos_lost": dropped, "eos_dropped": dropped > 0} if rows else {}
+
+
+def padding_labels(inputs: Mapping[str, Any]) -> dict[str, Value]:
+    """Whether rows that are filled up have labels for what fills them, which then counts in the loss.
+
+    Filling is what the attention mask leaves out and is one token throughout. Empty where no row is filled up by more
+    than one position: a single one may stand for the end of the sequence.
+    """
+    ids, labels, mask = (inputs.get(name) for name in ("input_ids", "labels", "attention_mask"))
+    if not (_plain(ids) and _plain(labels) and _plain(mask)):
+        return {}
+    if ids.dim() != 2 or not ids.shape == labels.shape == mask.shape:
+        return {}
+    with unseen():
+        filled = mask == 0
+        long = filled.sum(1) > 1
+        if not long.any():
+            return {}
+        tokens = ids[filled]
+        learned = long & ((labels == ids) | ~filled).all(1)
+        same, rows = bool((tokens == tokens[0]).all()), int(learned.sum())
+    return {"pad_rows": rows, "pad_counted": rows > 0} if same else {}
 
 
 def _plain(tensor: Any) -> TypeGuard[Tensor]:

@@ -30,9 +30,12 @@ from traincheck.record.models import Labels, Models
 from traincheck.record.output import Output
 from traincheck.record.patching import Gate, Patches
 from traincheck.record.process import project_directory
+from traincheck.record.progress import Progress
+from traincheck.record.set_aside import SetAside
 from traincheck.record.snapshots import Snapshots
 from traincheck.record.steps import MOMENTS, Moment, Steps
 from traincheck.record.table import Table
+from traincheck.record.ties import Ties
 from traincheck.record.unheld import Unheld
 from traincheck.values import Value
 
@@ -76,6 +79,7 @@ class Session:
         self._undo: list[Callable[[], None]] = []
         self._closed = False
         self.models = Models(self.boundary)
+        self.ties = Ties(self.models)
         self._begin_process()
 
     def _begin_process(self) -> None:
@@ -94,6 +98,8 @@ class Session:
         self.loose = Loose(self.models)
         self.unheld = Unheld(self.models)
         self.carried = Carried(self.models)
+        self.set_aside = SetAside(self.models)
+        self.progress = Progress(self.models)
         self.loaders = Labels()
         self._stage: list[str] = []
         self._in_checkpoint = 0
@@ -308,7 +314,7 @@ class Session:
         living = alive(Module, Optimizer)
         modules = [item for item in living if isinstance(item, Module)]
         self.models.install(modules)
-        self._undo = [self.models.remove, self.patches.undo, self.functions.remove]
+        self._undo = [self.models.remove, self.ties.install(self.boundary), self.patches.undo, self.functions.remove]
         self._undo += install_hooks(self)
         self.patches.rebind(modules)
         self.steps.optimizer_exists = len(modules) < len(living)

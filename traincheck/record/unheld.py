@@ -1,16 +1,18 @@
 """Parameters of a trained model that get gradients which no optimizer applies: they were forgotten when it was built.
 
 A part that is left as it is on purpose is frozen, was loaded, was trained before, or is most of the model, of which
-only a small part is trained; then nothing is said.
+only a small part is trained; then nothing is said. A part that was frozen and is not any more is meant to be trained.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.utils.weak import WeakIdKeyDictionary
 
 from traincheck.record.alive import alive
 from traincheck.record.idle import Idle, some_of
@@ -24,6 +26,8 @@ class Unheld:
     def __init__(self, models: Models) -> None:
         self._models = models
         self._idle = Idle()
+        self._frozen: Any = WeakIdKeyDictionary()
+        """Parameters that no optimizer held while they were frozen."""
 
     def passed_over(self, optimizer: Optimizer, step: int) -> dict[str, Value]:
         """Whether parameters of the models that ``optimizer`` trains got gradients, again, are in no optimizer, and
@@ -43,9 +47,11 @@ class Unheld:
         held = [models.held_by(known) for known, _ in models.optimizers()]
         mine = models.held_by(optimizer)
         outside = models.group(("outside", id(mine)), lambda: _outside(models.trees, mine, held))
+        self._frozen.update({owned.tensor: True for owned in outside if not owned.tensor.requires_grad})
         missing = [owned for owned in outside if _gets_gradients(owned.tensor)]
-        if not missing or _size(missing) >= _size(owned for owned in mine if owned.tensor.requires_grad):
-            return []
+        thawed = [owned for owned in missing if owned.tensor in self._frozen]
+        if thawed or not missing or _size(missing) >= _size(owned for owned in mine if owned.tensor.requires_grad):
+            return thawed
         return [owned for owned in missing if not self._left_on_purpose(owned.tensor)]
 
     def _left_on_purpose(self, param: Tensor) -> bool:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar, Final
 
 from traincheck.events import Call
-from traincheck.relations import circumstances, passes, target_weights
+from traincheck.relations import circumstances, passes, periods, target_weights
 from traincheck.relations.argument import WORDS, Argument, How, context_of, example_of
 from traincheck.relations.argument_across_ranks import across_ranks, inputs_apart
 from traincheck.relations.argument_over_time import kept_on, lasting, over_time
 from traincheck.relations.argument_told import TOLD
 from traincheck.relations.contract import Example, Memory, Needs
+from traincheck.relations.evaluated import evaluated_in
 from traincheck.values import same
 from traincheck.vocabulary import (
+    AFTER,
     ATTENTION,
     BACKWARD,
+    BEFORE,
+    BUFFER,
     COLLECTIVE,
     COLLECTIVES,
     DATA_NEXT,
@@ -24,7 +28,10 @@ from traincheck.vocabulary import (
     GRAD_CLIP,
     LOSS,
     LR_STEP,
+    MODE_EVAL,
+    MODE_TRAIN,
     MODULE_FORWARD,
+    OPTIMIZER_LOAD,
     OPTIMIZER_STEP,
     SPECTRAL_NORM,
     TRAINER_STEP,
@@ -34,10 +41,12 @@ from traincheck.vocabulary import (
 from traincheck.window import Window
 
 TABLE: Final[tuple[tuple[str, str, tuple[How, ...], str], ...]] = (
-    (FORWARD, "training", ("steady",), ""),
+    (FORWARD, "training", ("steady", "off in evaluation"), ""),
     (FORWARD, "through_wrapper", ("true",), ""),
     (FORWARD, "size", ("same on ranks",), ""),
     (FORWARD, "eos_dropped", ("false",), ""),
+    (FORWARD, "pad_counted", ("false",), ""),
+    (FORWARD, "awake", ("false",), ""),
     (FORWARD, "inputs", ("distinct", "apart on ranks"), ""),
     (MODULE_FORWARD, "training", ("steady",), ""),
     (DROPOUT, "p", ("steady",), ""),
@@ -54,12 +63,17 @@ TABLE: Final[tuple[tuple[str, str, tuple[How, ...], str], ...]] = (
     (GRAD_CLIP, "max_norm", ("same on ranks",), ""),
     (GRAD_CLIP, "tensors", ("same on ranks",), ""),
     (GRAD_CLIP, "again", ("false",), ""),
+    (GRAD_CLIP, "blind", ("false",), ""),
+    (LR_STEP, "orphaned", ("false",), ""),
+    (LR_STEP, "begun_anew", ("false",), ""),
+    (LR_STEP, "period", ("long enough",), ""),
     (ZERO_GRAD, "set_to_none", ("steady",), ""),
     (OPTIMIZER_STEP, "lr", ("same on ranks", "lasting"), ""),
     (OPTIMIZER_STEP, "freezing_ignored", ("false",), ""),
     (OPTIMIZER_STEP, "left_out", ("false",), ""),
     (OPTIMIZER_STEP, "passed_over", ("false",), ""),
     (OPTIMIZER_STEP, "carried", ("false",), ""),
+    (OPTIMIZER_STEP, "untied", ("false",), ""),
 )
 """``(role, argument, hows, other argument)``. What a program may choose freely is only ever *steady*, if that."""
 
@@ -88,19 +102,14 @@ class APIArg:
                 yield Argument(COLLECTIVE, argument, "same on ranks")
 
     def needs(self, subject: Argument) -> Needs:
-        if subject.argument == "through_wrapper":
-            return Needs(frozenset({FORWARD, BACKWARD, OPTIMIZER_STEP, *COLLECTIVES}))
-        if subject.how == "same in step":
-            return Needs(frozenset({subject.call, FORWARD, OPTIMIZER_STEP}))
         if subject.how == "off in evaluation":
-            return Needs(frozenset({subject.call, FORWARD, OPTIMIZER_STEP}))
-        if subject.argument == "first hash":
-            return Needs(frozenset({subject.call, OPTIMIZER_STEP}))
-        if subject.argument in ("again", "carried"):
-            return Needs(frozenset({subject.call, BACKWARD, ZERO_GRAD, OPTIMIZER_STEP}))
+            places = frozenset({(FORWARD, BEFORE, BUFFER), (FORWARD, AFTER, BUFFER)} if subject.call == FORWARD else ())
+            return Needs(frozenset({subject.call, FORWARD, OPTIMIZER_STEP}), places)
         if subject.how == "lasting":
             return Needs(frozenset({subject.call, LR_STEP, TRAINER_STEP}))
-        return Needs(frozenset({OPTIMIZER_STEP, *COLLECTIVES} if subject.call == COLLECTIVE else {subject.call}))
+        if subject.call == COLLECTIVE:
+            return Needs(frozenset({OPTIMIZER_STEP, *COLLECTIVES}))
+        return Needs(frozenset({subject.call, *ALSO.get(subject.argument, ())}))
 
     def examples(self, subject: Argument, window: Window, memory: Memory) -> Iterable[Example]:
         if subject.how == "apart on ranks":
@@ -108,7 +117,9 @@ class APIArg:
         if subject.how.endswith("ranks"):
             return across_ranks(subject, window)
         if subject.how == "off in evaluation":
-            return _off_in_evaluation(window)
+            return evaluated_in(window, subject)
+        if subject.argument == "period":
+            return periods.examples(window)
         if subject.how == "lasting":
             return lasting(subject, window, memory)
         if subject.how == "steady" and subject.argument in RATES:
@@ -129,6 +140,8 @@ class APIArg:
             return "ranks that train replicas of one model get inputs of their own"
         if subject.call == COLLECTIVE:
             return f"the n-th collective of a group of ranks has the same {argument} on all of them"
+        if subject.how == "off in evaluation" and subject.call == FORWARD:
+            return "a model that is trained, and keeps statistics of its batches, is evaluated in evaluation mode"
         if subject.how == "off in evaluation":
             return f"{call} is off while a model that is trained is evaluated"
         if subject.how == "steady" and subject.argument in RATES:
@@ -147,6 +160,18 @@ class APIArg:
         return f"the {argument} of {call} {what}"
 
 
+ALSO: Final[Mapping[str, tuple[str, ...]]] = {
+    "through_wrapper": (BACKWARD, OPTIMIZER_STEP, *COLLECTIVES),
+    "target_weight": (FORWARD, OPTIMIZER_STEP),
+    "first hash": (OPTIMIZER_STEP,),
+    "training": (FORWARD, BACKWARD, OPTIMIZER_STEP),
+    "again": (ZERO_GRAD,),
+    "awake": (MODE_TRAIN, MODE_EVAL),
+    "begun_anew": (OPTIMIZER_LOAD,),
+    "period": (DATA_NEXT,),
+}
+"""Calls that an argument is judged by, beside those that have it."""
+
 SENTENCES: Final = {
     "through_wrapper": "a model is trained through its data-parallel wrapper",
     "first hash": "the first batch of a pass over the data differs from the first batch of the pass before",
@@ -155,6 +180,13 @@ SENTENCES: Final = {
     "left_out": "layers that run in a model and get gradients are registered in it, or an optimizer holds them",
     "passed_over": "parameters of a trained model that get gradients, and are as they were built, are in an optimizer",
     "carried": "an optimizer applies no gradients that the loss of another optimizer left",
+    "blind": "clipping is given parameters whose gradients it sees",
+    "orphaned": "a schedule moves the learning rate of an optimizer that is in use",
+    "begun_anew": "a training that goes on from a file with its optimizer goes on with its schedule too",
+    "period": "an annealing of the learning rate takes longer than one pass over the data if it counts batches",
+    "untied": "weights that were one parameter when the model was built are one when it is trained",
+    "awake": "a frozen part that was put into evaluation mode stays in it",
+    "pad_counted": "what fills up a row has no label",
     "again": "gradients that were clipped are applied before more is added to them",
     "eos_dropped": "a row that ends with the end-of-sequence token, and counts right before it, has a label there",
     "target_weight": "every target of a step weighs the same in the gradient, whichever micro-batch it is in",
@@ -206,24 +238,3 @@ def _through_wrapper(window: Window) -> Iterator[Example]:
 
 def _last_before(calls: list[Call], later: Call) -> Call | None:
     return next((call for call in reversed(calls) if call.seq < later.seq), None)
-
-
-def _off_in_evaluation(window: Window) -> Iterator[Example]:
-    """Over data that is not trained on, without gradients, in training mode: ``model.eval()`` was forgotten.
-
-    A model in evaluation mode some of whose layers are not (Monte-Carlo dropout) means it.
-    """
-    trained = {name.partition(".")[0] for name, variable in window.variables.items() if variable.optimizer}
-    for model in window.named(FORWARD):
-        evaluated = model.context.stage == "eval" and not model.context.grad_enabled
-        if not evaluated or model.subject not in trained:
-            continue
-        calls = [call for call in window.inside(model, DROPOUT) if call.args.get("p")]
-        on = [call for call in calls if call.args.get("active")]
-        if on and model.args.get("training") is True:
-            seen = (
-                f"{len(on)} of {len(calls)} dropout calls of a forward pass are active; the model is in training mode"
-            )
-            yield Example(False, (), (model.subject,), "a model in evaluation mode", seen, model.api)
-        elif calls and not on:
-            yield Example(True, ())

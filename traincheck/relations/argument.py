@@ -20,6 +20,7 @@ How = Literal[
     "distinct",
     "lasting",
     "off in evaluation",
+    "long enough",
     "same in step",
     "same on ranks",
     "distinct on ranks",

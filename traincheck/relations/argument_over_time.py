@@ -22,19 +22,24 @@ def over_time(subject: Argument, window: Window, memory: Memory) -> Iterator[Exa
     last: dict[tuple[Value, ...], Value] = memory.state
     for call in window.named(subject.call):
         value = value_of(call, subject.argument)
-        if value is None:
+        if value is None or (subject.argument == "training" and not _trains(window, call)):
             continue
         key = _circumstance(call)
         before = last.get(key)
         if len(last) < MAX_SUBJECTS or key in last:
             last[key] = value
-        if before is None or (subject.argument == "training" and not circumstances.trained_here(window, call)):
+        if before is None:
             continue
         if subject.how == "steady":
             expected, seen = f"{subject.argument} {before}, as before", f"{subject.argument} {value}"
             yield example_of(same(value, before), context_of(window, call), call, expected, seen)
         elif window.follows and call.context.stage == "train":
             yield example_of(value != before, context_of(window, call), call, "something new", "exactly the same again")
+
+
+def _trains(window: Window, call: Call) -> bool:
+    """The mode of a model matters where an optimizer trains it on what it gives."""
+    return circumstances.trained_here(window, call) and circumstances.feeds_a_step(window, call)
 
 
 def kept_on(subject: Argument, window: Window, memory: Memory) -> Iterator[Example]:

@@ -72,6 +72,57 @@ def _again(call: Call) -> Told:
     )
 
 
+def _blind(call: Call) -> Told:
+    return (
+        {},
+        "the parameters whose gradients are to be clipped",
+        "not one gradient was seen: a generator of parameters that had run out already, or gradients that the "
+        "framework keeps elsewhere; nothing is clipped",
+    )
+
+
+def _orphaned(call: Call) -> Told:
+    return (
+        {},
+        "a schedule that was built with the optimizer that steps",
+        f"{call.subject} moves the rate of an optimizer that steps no more; {call.args.get('successor')} has taken "
+        "over its parameters, at a constant rate",
+    )
+
+
+def _begun_anew(call: Call) -> Told:
+    return (
+        {},
+        f"a schedule that goes on from {call.args.get('on_file')}, as it is in the file",
+        f"{call.subject} begins at 0; the optimizer's state was loaded",
+    )
+
+
+def _untied(call: Call) -> Told:
+    return (
+        {},
+        "one parameter in both places",
+        f"{call.args.get('untied_pair')} were one parameter when the model was built, and are trained as two",
+    )
+
+
+def _awake(call: Call) -> Told:
+    return (
+        {},
+        "a frozen part in evaluation mode, as it was put into it",
+        f"{call.args.get('awake_parts')} is frozen and was put into evaluation mode by itself; model.train() has put "
+        "it back, so its dropout is active and its statistics follow the batches",
+    )
+
+
+def _pad_counted(call: Call) -> Told:
+    return (
+        {"trained": call.context.stage == "train"},
+        "labels of -100 where the attention mask is 0",
+        f"{call.args.get('pad_rows')} rows are filled up, and what fills them has labels: it counts in the loss",
+    )
+
+
 TOLD: Final[Mapping[str, Callable[[Call], Told]]] = {
     "aligned": _aligned,
     "eos_dropped": _eos_dropped,
@@ -80,4 +131,10 @@ TOLD: Final[Mapping[str, Callable[[Call], Told]]] = {
     "passed_over": _passed_over,
     "carried": _carried,
     "again": _again,
+    "blind": _blind,
+    "orphaned": _orphaned,
+    "begun_anew": _begun_anew,
+    "untied": _untied,
+    "awake": _awake,
+    "pad_counted": _pad_counted,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from traincheck.events import Call, Snapshot, Variable
@@ -12,6 +12,7 @@ from traincheck.values import Fields, Value, fields
 from traincheck.vocabulary import (
     AFTER,
     ATTENTION,
+    BACKWARD,
     BEFORE,
     COLLECTIVE,
     DATA_ITER,
@@ -224,6 +225,27 @@ def trained_here(window: Window, call: Call) -> bool:
         window.memo["trained models"] = trained
     model = call.subject.partition(".")[0]
     return model in trained
+
+
+def feeds_a_step(window: Window, call: Call) -> bool:
+    """Whether an optimizer step applies what came of this forward, or of the one that it is a part of.
+
+    That is the last one of each model before the last backward of the step. Others may be for something else: an
+    attack on the model, a look at what it attends to.
+    """
+    known: list[tuple[int, float]] | None = window.memo.get("feeding forwards")
+    if known is None:
+        known = window.memo["feeding forwards"] = list(_feeding(window))
+    return any(start <= call.seq <= end for start, end in known)
+
+
+def _feeding(window: Window) -> Iterator[tuple[int, float]]:
+    """When these forwards began and ended."""
+    for step in optimizer_steps(window):
+        backward = max((call.seq for call in window.named(BACKWARD) if call.seq < step.end), default=-1)
+        before = [call for call in window.named(FORWARD) if call.seq < backward and call.context.grad_enabled]
+        for last in {call.subject: call for call in before}.values():
+            yield last.seq, last.end if last.end >= 0 else math.inf
 
 
 def parameters_at_step(window: Window, point: str) -> dict[str, int | float | None]:

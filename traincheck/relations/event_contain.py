@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
 from traincheck.events import Call, Snapshot
-from traincheck.relations import applied_gradients, circumstances
+from traincheck.relations import applied_gradients, circumstances, micro_batches
 from traincheck.relations.contract import Example, Memory, Needs
 from traincheck.values import Fields, Value
 from traincheck.vocabulary import (
@@ -17,6 +17,7 @@ from traincheck.vocabulary import (
     BEFORE,
     BUFFER,
     CHECKPOINT_LOAD,
+    DATA_NEXT,
     DROPOUT,
     FORWARD,
     GRAD,
@@ -48,6 +49,7 @@ CHILDREN: Final[dict[str, tuple[tuple[str, How], ...]]] = {
         (CHANGE + PARAM, "every"),
         (CHANGE + PARAM, "never"),
         (USE + GRAD, "some"),
+        (USE + GRAD, "every"),
     ),
     ZERO_GRAD: ((CLEAR + GRAD, "every"),),
     BACKWARD: ((CHANGE + GRAD, "some"), (REUSE + GRAD, "never")),
@@ -96,6 +98,8 @@ class EventContain:
         if subject.child.startswith(REUSE):
             places = {(BACKWARD, BEFORE, GRAD), (BACKWARD, AFTER, GRAD), (OPTIMIZER_STEP, AFTER, GRAD)}
             return Needs(frozenset({BACKWARD, OPTIMIZER_STEP}), frozenset(places))
+        if subject.child.startswith(USE) and subject.how == "every":
+            return Needs(frozenset({BACKWARD, OPTIMIZER_STEP, ZERO_GRAD, DATA_NEXT}))
         if subject.child.startswith(USE):
             places = {(BACKWARD, BEFORE, GRAD), (BACKWARD, AFTER, GRAD), (OPTIMIZER_STEP, AFTER, GRAD)}
             return Needs(frozenset({BACKWARD, OPTIMIZER_STEP, ZERO_GRAD}), frozenset(places))
@@ -108,7 +112,8 @@ class EventContain:
             yield from _reused(window, memory)
             return
         if subject.child.startswith(USE):
-            yield from applied_gradients.examples(window, memory)
+            told = micro_batches if subject.how == "every" else applied_gradients
+            yield from told.examples(window, memory)
             return
         for call in window.named(subject.parent):
             if call.end < 0 or call.error:
@@ -136,6 +141,8 @@ class EventContain:
             return (
                 f"{outer} never adds to gradients that an optimizer step applied before and the next one applies again"
             )
+        if subject.child.startswith(USE) and subject.how == "every":
+            return f"{outer} applies the gradients of every micro-batch before it"
         if subject.child.startswith(USE):
             return f"{outer} applies gradients that the backward pass before it computed"
         inner = f"an active {kind}" if subject.child.startswith(ACTIVE) else one(subject.child)

@@ -26,8 +26,8 @@ class _Begun(NamedTuple):
 
 def context(window: Window, call: Call) -> dict[str, Value]:
     """What surrounds the fetch of a batch."""
-    batches = call.args.get("batches")
-    several = batches > 1 if isinstance(batches, int) else None
+    batches, index = call.args.get("batches"), call.args.get("index")
+    several = batches > 1 if isinstance(batches, int) else True if index else None
     return circumstances.of_call(window, call) | {"several_batches": several}
 
 
