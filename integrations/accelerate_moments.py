@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from accelerate import Accelerator
+from accelerate.local_sgd import LocalSGD
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.scheduler import AcceleratedScheduler
 from torch.utils.data import dataloader
@@ -19,6 +20,7 @@ from traincheck.record.hooks_schedule import SCHEDULED_ONCE
 from traincheck.record.loop import Loop, Schedule
 from traincheck.record.models import innermost_optimizer
 from traincheck.record.patching import Hook
+from traincheck.record.placement import part
 from traincheck.vocabulary import TRAINER_PREPARE
 
 from .schedules import schedule_of
@@ -70,6 +72,7 @@ class AcceleratorMoments:
         wrap(Accelerator, "save_state", Hook("accelerate.save_state", self._saves, self._saved))
         wrap(Accelerator, "save_model", Hook("accelerate.save_model", self._saves, self._saved_model))
         wrap(Accelerator, "load_state", Hook("accelerate.load_state", _nothing, self._loaded))
+        wrap(LocalSGD, "__enter__", Hook("accelerate.local_sgd", self._parts, _nothing))
         wrap(Accelerator, "end_training", Hook("accelerate.end_training", self._ends, _nothing))
 
     def finish(self) -> None:
@@ -181,6 +184,11 @@ class AcceleratorMoments:
         if error is None and loop is not None and folder is not None and not accelerator._load_model_state_pre_hook:
             for number, model in enumerate(accelerator._models if _whole(accelerator) else ()):
                 loop.loaded(_weights(Path(folder).expanduser(), number), model, live_tensors(model))
+
+    def _parts(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if args[0].enabled:
+            part(args[0].model)
+            self.session.models.stale = True
 
     def _ends(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.finish()

@@ -40,6 +40,26 @@ def failures(relation: str, subject: Any, windows: Sequence[Window]) -> list[Exa
     return [example for example in judged(relation, subject, windows) if not example.held]
 
 
+def fed(*batches: Sequence[int], wrapped: bool = True) -> list[bool]:
+    """Steps in which the ranks are fed these batches."""
+    ranks = scripts(2)
+    for step in batches:
+        for script, batch in zip(ranks, step, strict=True):
+            with script.call(FORWARD, "Net", inputs=batch, through_wrapper=wrapped):
+                pass
+            script.end()
+    found = judged("APIArg", Argument(FORWARD, "inputs", "apart on ranks"), side_by_side(ranks))
+    return [example.held for example in found]
+
+
+def test_replicas_that_are_fed_the_same_batches_are_found_in_the_second_step() -> None:
+    assert [True, True] == fed((1, 2), (3, 4))
+    assert [False, False] == fed((1, 1), (2, 2), (3, 3))
+    assert [True] == fed((1, 1), (2, 3), (4, 4))  # it may happen once
+    assert [] == fed((1, 1), (1, 1))  # all the data at once, or a test on one batch
+    assert [] == fed((1, 1), (2, 2), wrapped=False)  # the ranks of a tensor-parallel model
+
+
 def on_grid(rank: int) -> tuple[Variable, ...]:
     """Four ranks, two by two: a shard that two of them hold together."""
     pair = (0, 2) if rank in (0, 2) else (1, 3)

@@ -671,6 +671,72 @@ def test_gradients_of_a_scaled_loss_are_unscaled_before_they_are_applied() -> No
     assert [] == run(scaled=False)
 
 
+def fed(*forwards: bool) -> list[bool]:
+    """Steps whose training forwards have these modes; before each a model in the other mode is attacked."""
+    script = Script()
+    for training in forwards:
+        with script.call(FORWARD, "Net", training=not training), script.call(BACKWARD):
+            pass
+        with script.call(ZERO_GRAD, "SGD"):
+            pass
+        script.step(training=training)
+    return [example.held for example in examples("APIArg", Argument(FORWARD, "training", "steady"), script.windows())]
+
+
+def test_the_mode_counts_where_a_step_applies_what_the_model_gave() -> None:
+    assert [True, True] == fed(True, True, True)
+    assert [True, False] == fed(True, True, False)
+
+
+def accumulated(*clears: Sequence[bool]) -> list[bool]:
+    """Steps of micro-batches; each says whether the gradients are cleared before it."""
+    script = Script()
+    for step in clears:
+        for clear in step:
+            with script.call(DATA_NEXT, "DataLoader"):
+                pass
+            if clear:
+                with script.call(ZERO_GRAD, "SGD"):
+                    pass
+            with script.call(FORWARD, "Net"), script.call(BACKWARD):
+                pass
+        with script.call(OPTIMIZER_STEP, "SGD"):
+            pass
+        script.end()
+    found = examples("EventContain", Contain(OPTIMIZER_STEP, "use:grad", "every"), script.windows())
+    return [example.held for example in found]
+
+
+def test_each_micro_batch_of_a_step_is_applied() -> None:
+    assert [True, True] == accumulated([True, False, False], [True, False])
+    assert [False, False] == accumulated([True, True, True], [True, True, True])
+    assert [False] == accumulated([True, True], [True, True])  # told from the second step on
+    assert [True] == accumulated([True, True], [True, False])  # one bad batch was thrown away
+    assert [] == accumulated([True, True, False], [True])
+
+
+def annealed(period: int, *, batches: int = 8, per_step: bool = True, epoch: int = 0) -> list[bool]:
+    script = Script()
+    for index in range(batches):
+        with script.call(DATA_NEXT, "DataLoader", index=index, epoch=epoch, batches=batches):
+            pass
+        if per_step or index == batches - 1:
+            count = (index + 1 if per_step else 1) + epoch * (batches if per_step else 1)
+            with script.call(LR_STEP, "CosineAnnealingLR", {"last_epoch": count}, in_init=False, period=period):
+                pass
+        script.end()
+    found = examples("APIArg", Argument(LR_STEP, "period", "long enough"), script.windows())
+    return [example.held for example in found]
+
+
+def test_an_annealing_that_counts_batches_outlasts_the_first_pass() -> None:
+    assert [True] * 8 == annealed(80)
+    assert [True] * 5 + [False] * 3 == annealed(5)
+    assert [True] == annealed(5, per_step=False)
+    assert [True] * 8 == annealed(8)  # a cycle for each pass
+    assert [] == annealed(5, epoch=1)
+
+
 def evaluated(*, training: bool, active: bool, stage: str = "eval", p: float = 0.5) -> list[bool]:
     script = Script()
     script.context = Context(stage=stage, grad_enabled=False)

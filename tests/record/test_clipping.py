@@ -79,3 +79,32 @@ def test_several_steps_for_one_batch(record) -> None:
                 optimizer.step()
 
     assert [False] * 6 == [call.args["again"] for call in record(program).calls("grad.clip")]
+
+
+def blind(record, given: Callable[[nn.Module], object]) -> list[object]:
+    """What clippings say of which gradients they see; ``given`` is built once, before the training."""
+
+    def program() -> None:
+        model = nn.Linear(4, 4)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        parameters = given(model)
+        for _ in range(2):
+            optimizer.zero_grad()
+            model(torch.randn(8, 4)).square().sum().backward()
+            clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+
+    return [call.args.get("blind") for call in record(program).calls("grad.clip")]
+
+
+@pytest.mark.filterwarnings("ignore:`parameters` is an empty generator")
+def test_a_generator_of_parameters_has_run_out(record) -> None:
+    assert [False, True] == blind(record, lambda model: model.parameters())
+
+
+def test_a_list_of_parameters(record) -> None:
+    assert [False, False] == blind(record, lambda model: list(model.parameters()))
+
+
+def test_nothing_is_given_on_purpose(record) -> None:
+    assert [None, None] == blind(record, lambda model: [])

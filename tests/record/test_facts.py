@@ -16,7 +16,7 @@ from torch.nn.utils import spectral_norm
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
 
-from traincheck.record.labels import end_labels
+from traincheck.record.labels import end_labels, padding_labels
 from traincheck.record.loss_weights import target_weight
 
 TARGETS = torch.tensor([-100, -100, -100, 0, 1, 2, 3, 4])
@@ -102,6 +102,27 @@ def test_labels_that_are_no_copy_of_the_input_say_nothing() -> None:
     assert [{}, {}, {}] == [ends(masked), ends(classes), ends(prompt)]
     assert {} == ends(IDS, SimpleNamespace(config=SimpleNamespace(eos_token_id=2, is_encoder_decoder=True)))
     assert {} == ends(IDS, nn.Linear(2, 2))
+
+
+def padded(labels: Tensor, ids: Tensor = IDS) -> dict[str, Any]:
+    mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 0]])
+    return padding_labels({"input_ids": ids, "attention_mask": mask, "labels": labels})
+
+
+PADDED = torch.tensor([[5, 6, 0, 0], [7, 8, 9, 0]])
+
+
+def test_padding_with_labels_counts() -> None:
+    """One position may stand for the end of the sequence: the second row says nothing."""
+    assert {"pad_rows": 1, "pad_counted": True} == padded(PADDED, PADDED)
+    assert {"pad_rows": 0, "pad_counted": False} == padded(PADDED.masked_fill(PADDED == 0, -100), PADDED)
+
+
+def test_what_is_masked_for_another_reason_is_no_padding() -> None:
+    several = torch.tensor([[5, 6, 3, 4], [7, 8, 9, 2]])
+
+    assert {} == padded(several, several)
+    assert {} == padded(PADDED[:, :2], PADDED)
 
 
 class Twins(nn.Module):
@@ -199,9 +220,9 @@ def test_spectral_vectors_are_aligned_by_the_first_training_pass(first: str, ali
 
 
 class Staged(nn.Module):
-    def __init__(self, freezes: bool) -> None:
+    def __init__(self, freezes: bool, asked: str, value: object) -> None:
         super().__init__()
-        self.frozen_stages = 1
+        setattr(self, asked, value)
         self.stages = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 1)])
         self.stages[0].requires_grad_(not freezes)
 
@@ -209,10 +230,11 @@ class Staged(nn.Module):
         return self.stages[1](self.stages[0](x))
 
 
+@pytest.mark.parametrize(("asked", "value"), [("frozen_stages", 1), ("requires_grad", False)])
 @pytest.mark.parametrize("freezes", [True, False])
-def test_a_model_that_asks_for_frozen_stages_and_has_none(freezes: bool, record) -> None:
+def test_a_model_that_asks_for_frozen_stages_and_has_none(freezes: bool, asked: str, value: object, record) -> None:
     def program() -> None:
-        model = Staged(freezes)
+        model = Staged(freezes, asked, value)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         for _ in range(2):
             model(torch.randn(2, 4)).sum().backward()

@@ -127,3 +127,20 @@ def test_a_layer_that_is_updated_by_hand_is_not_left_out(record) -> None:
         return update
 
     assert [None, False, False] == told(record, lambda: Holder([nn.Linear(4, 4)]), by_hand)
+
+
+def test_with_a_closure_too(record) -> None:
+    def program() -> None:
+        model = Holder([nn.Linear(4, 4)])
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+        def loss() -> Tensor:
+            optimizer.zero_grad()
+            result = model(torch.randn(2, 4)).sum()
+            result.backward()
+            return result
+
+        for _ in range(2):
+            optimizer.step(loss)
+
+    assert [None, True] == [call.args.get("left_out") for call in record(program).calls("optimizer.step")]

@@ -140,3 +140,20 @@ def test_a_copy_in_the_same_model_is_not_the_smaller_part(record) -> None:
             optimizer.step()
 
     assert [False] * 3 == [call.args["passed_over"] for call in record(program).calls("optimizer.step")]
+
+
+def test_a_part_that_is_not_frozen_any_more_is_meant_to_train_whatever_its_size(record) -> None:
+    def program() -> None:
+        net = Net()
+        net.first.requires_grad_(False)
+        net.body.requires_grad_(False)
+        optimizer = torch.optim.SGD(net.head.parameters(), lr=0.1)
+        for step in range(4):
+            if step == 1:
+                net.body.requires_grad_(True)
+            net(torch.randn(2, 4)).square().sum().backward()
+            optimizer.step()
+
+    assert [False, None, True, True] == [
+        call.args.get("passed_over") for call in record(program).calls("optimizer.step")
+    ]

@@ -7,6 +7,7 @@ the attributes that Megatron gave its parameters and others took over (``tensor_
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -20,6 +21,9 @@ LOCAL: Final = "local"
 REPLICATED: Final = "replicated"
 SHARDED: Final = "sharded"
 COPIED: Final = "copied"
+
+_PARTED: Final[weakref.WeakSet[Module]] = weakref.WeakSet()
+"""Wrappers whose replicas part on purpose, to be averaged later: a framework said so."""
 
 Ranks = tuple[int, ...]
 Place = tuple[str, Ranks]
@@ -65,6 +69,11 @@ def place_of(tensor: Tensor, said: Place = _NOWHERE) -> Place:
     return (SHARDED, _ranks_of("get_data_parallel_group")) if parallel else (REPLICATED, _stage_ranks())
 
 
+def part(wrapper: Module) -> None:
+    """Say that the replicas of this data-parallel wrapper train apart, and are averaged now and then."""
+    _PARTED.add(wrapper)
+
+
 def group_ranks(group: Any) -> Ranks:
     """The global ranks of a process group, in order."""
     return tuple(sorted(torch.distributed.get_process_group_ranks(group)))
@@ -73,7 +82,7 @@ def group_ranks(group: Any) -> Ranks:
 def _of_data_parallel(wrapper: Any) -> Iterator[tuple[int, Place]]:
     hooks = [getattr(hook, "__name__", "") for hook, _ in getattr(wrapper, "_comm_hooks", ())]
     ranks = group_ranks(wrapper.process_group)
-    if _LOCAL_UPDATES in hooks or len(ranks) < 2:
+    if _LOCAL_UPDATES in hooks or wrapper in _PARTED or len(ranks) < 2:
         return
     for name, parameter in wrapper.module.named_parameters():
         if name not in wrapper.parameters_to_ignore:

@@ -171,7 +171,9 @@ def _first_layers(window: Window, steps: list[Call]) -> Iterator[Example]:
     reached: dict[str, bool] = {}
     for name, size in sizes.items():
         variable = window.variables.get(name)
-        if variable is not None and variable.trainable and variable.in_model:
+        if variable is None or (size == "none" and variable.placement == "sharded"):
+            continue  # where parameters are sharded, this rank may hold nothing of it
+        if variable.trainable and variable.in_model:
             layer = name.rpartition(".")[0]
             reached[layer] = reached.get(layer, False) or size != "none"
     ran: dict[str, list[str]] = {}
