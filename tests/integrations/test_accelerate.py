@@ -214,6 +214,28 @@ def test_accumulation_by_hand_is_no_plan_of_accelerate() -> None:
     assert () == attached.findings
 
 
+def trained_without_accumulate(each: int) -> list[str]:
+    """Codes found where a plan of four micro-batches is left to a program that steps after ``each``."""
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=4)
+    model = nn.Linear(8, 2)
+    model, optimizer, loader = accelerator.prepare(model, torch.optim.SGD(model.parameters(), lr=0.1), batches(96, 8))
+    with plugin().attach(accelerator) as attached:
+        for number, (points, labels) in enumerate(loader, start=1):
+            accelerator.backward(F.cross_entropy(model(points), labels))
+            if number % each == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+    return [finding.code for finding in attached.findings]
+
+
+def test_a_plan_to_accumulate_that_nothing_follows_is_found() -> None:
+    assert ["ACC001"] == trained_without_accumulate(1)
+
+
+def test_a_plan_to_accumulate_may_be_followed_by_hand() -> None:
+    assert [] == trained_without_accumulate(4)
+
+
 def test_states_are_compared_with_the_live_weights_when_saved_and_when_loaded(tmp_path: Path) -> None:
     def run() -> None:
         training = Training(plugin=plugin())
@@ -385,3 +407,20 @@ def test_a_forward_past_the_wrapper_is_found_where_the_ranks_part() -> None:
 
     assert 1 == status
     assert [("DST007", 3)] == [(finding["code"], finding["step"]) for finding in findings]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("trouble", "expected"),
+    [
+        ("model", [("ACC002", 0)]),
+        ("loader", [("DST011", 1)]),
+        ("local steps", []),
+    ],
+)
+def test_what_was_not_prepared_is_named_and_replicas_may_part_on_purpose(
+    trouble: str, expected: list[tuple[str, int]]
+) -> None:
+    _, findings = check(PROGRAMS / "unprepared.py", trouble)
+
+    assert expected == [(finding["code"], finding["step"]) for finding in findings]

@@ -16,7 +16,7 @@ import torch
 pytest.importorskip("transformers")
 
 from traincheck.integrations.transformers import TrainCheckCallback
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
+from transformers import EarlyStoppingCallback, GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback
 
 import traincheck
 from tests.integrations.tiny_transformers import tiny_model, tiny_trainer
@@ -252,6 +252,37 @@ def test_a_checkpoint_that_changed_on_disk_before_it_was_loaded_is_found(tmp_pat
 
     assert ["CKP008"] == codes(callback)
     assert 6 == callback.findings[0].step
+
+
+def test_a_resume_without_the_state_of_the_optimizer_is_found(tmp_path: Path) -> None:
+    tiny_trainer(tmp_path, save_strategy="steps", save_steps=6, max_steps=6, save_only_model=True).train()
+    callback = watching()
+
+    tiny_trainer(tmp_path, callback, lr_scheduler_type="constant").train(resume_from_checkpoint=True)
+
+    assert "CKP009" == codes(callback)[0]
+    assert 6 == callback.findings[0].step
+
+
+class ModelsLanguage(Trainer):
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        return super().compute_loss(model, {**inputs, "labels": inputs["input_ids"]}, *args, **kwargs)
+
+
+def untie(model: Any) -> None:
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+
+
+@pytest.mark.parametrize(("change", "expected"), [(untie, ["TIE003"]), (lambda model: None, [])])
+def test_weights_that_the_configuration_ties_are_tied(change: Any, expected: list[str], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=60, n_positions=16, n_embd=16, n_layer=1, n_head=2))
+    change(model)
+    callback = watching()
+
+    tiny_trainer(tmp_path, callback, kind=ModelsLanguage, model=model, max_steps=4).train()
+
+    assert expected == codes(callback)
 
 
 def test_a_checkpoint_in_several_shards_is_whole(tmp_path: Path) -> None:
