@@ -703,7 +703,7 @@ def accumulated(*clears: Sequence[bool]) -> list[bool]:
         with script.call(OPTIMIZER_STEP, "SGD"):
             pass
         script.end()
-    found = examples("EventContain", Contain(OPTIMIZER_STEP, "use:grad", "every"), script.windows())
+    found = examples("EventContain", Contain(OPTIMIZER_STEP, "sum:grad", "every"), script.windows())
     return [example.held for example in found]
 
 

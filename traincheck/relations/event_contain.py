@@ -42,6 +42,8 @@ REUSE: Final = "reuse:"
 """Child prefix: an addition onto gradients that an optimizer step has already applied."""
 USE: Final = "use:"
 """Child prefix: the application of gradients that a backward pass has computed."""
+SUM: Final = "sum:"
+"""Child prefix: the application of what every micro-batch computed."""
 
 CHILDREN: Final[dict[str, tuple[tuple[str, How], ...]]] = {
     OPTIMIZER_STEP: (
@@ -49,7 +51,7 @@ CHILDREN: Final[dict[str, tuple[tuple[str, How], ...]]] = {
         (CHANGE + PARAM, "every"),
         (CHANGE + PARAM, "never"),
         (USE + GRAD, "some"),
-        (USE + GRAD, "every"),
+        (SUM + GRAD, "every"),
     ),
     ZERO_GRAD: ((CLEAR + GRAD, "every"),),
     BACKWARD: ((CHANGE + GRAD, "some"), (REUSE + GRAD, "never")),
@@ -98,7 +100,7 @@ class EventContain:
         if subject.child.startswith(REUSE):
             places = {(BACKWARD, BEFORE, GRAD), (BACKWARD, AFTER, GRAD), (OPTIMIZER_STEP, AFTER, GRAD)}
             return Needs(frozenset({BACKWARD, OPTIMIZER_STEP}), frozenset(places))
-        if subject.child.startswith(USE) and subject.how == "every":
+        if subject.child.startswith(SUM):
             return Needs(frozenset({BACKWARD, OPTIMIZER_STEP, ZERO_GRAD, DATA_NEXT}))
         if subject.child.startswith(USE):
             places = {(BACKWARD, BEFORE, GRAD), (BACKWARD, AFTER, GRAD), (OPTIMIZER_STEP, AFTER, GRAD)}
@@ -112,8 +114,10 @@ class EventContain:
             yield from _reused(window, memory)
             return
         if subject.child.startswith(USE):
-            told = micro_batches if subject.how == "every" else applied_gradients
-            yield from told.examples(window, memory)
+            yield from applied_gradients.examples(window, memory)
+            return
+        if subject.child.startswith(SUM):
+            yield from micro_batches.examples(window, memory)
             return
         for call in window.named(subject.parent):
             if call.end < 0 or call.error:
@@ -141,7 +145,7 @@ class EventContain:
             return (
                 f"{outer} never adds to gradients that an optimizer step applied before and the next one applies again"
             )
-        if subject.child.startswith(USE) and subject.how == "every":
+        if subject.child.startswith(SUM):
             return f"{outer} applies the gradients of every micro-batch before it"
         if subject.child.startswith(USE):
             return f"{outer} applies gradients that the backward pass before it computed"
