@@ -67,6 +67,35 @@ def test_gradients_of_the_discriminators_loss_in_the_generator(record) -> None:
     assert {"Adam": [True] * 3, "SGD": [None, False, False]} == told(record, step)
 
 
+def test_with_closures_too(record) -> None:
+    """Lightning gives each step one, also in loops by hand, where it does nothing."""
+
+    def step(pair: Pair) -> None:
+        def closure() -> Tensor:
+            pair.of_discriminator.zero_grad()
+            loss = loss_of(pair.discriminator(torch.randn(2, 4)), ONES)
+            loss.backward()
+            return loss
+
+        pair.of_generator.zero_grad()
+        loss_of(pair.discriminator(pair.fake()), ONES).backward()
+        pair.of_generator.step(lambda: torch.zeros(()))
+        pair.of_discriminator.step(closure)
+
+    assert {"Adam": [None, False, False], "SGD": [False] * 3} == told(record, step)
+
+
+def test_a_leak_with_closures(record) -> None:
+    def step(pair: Pair) -> None:
+        pair.clear()
+        loss_of(pair.discriminator(pair.fake()), ONES).backward()
+        pair.of_generator.step(lambda: torch.zeros(()))
+        loss_of(pair.discriminator(torch.randn(2, 4)), ONES).backward()
+        pair.of_discriminator.step(lambda: torch.zeros(()))
+
+    assert {"Adam": [None, False, False], "SGD": [True] * 3} == told(record, step)
+
+
 def test_they_are_cleared_in_time(record) -> None:
     def step(pair: Pair) -> None:
         pair.of_generator.zero_grad()

@@ -125,6 +125,26 @@ def test_what_is_masked_for_another_reason_is_no_padding() -> None:
     assert {} == padded(PADDED[:, :2], PADDED)
 
 
+class BuildsDropout(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.Dropout(0.5)(self.layer(x))
+
+
+def test_a_dropout_that_is_built_for_one_call_is_in_the_mode_of_the_layer_around_it(record) -> None:
+    def program() -> None:
+        model = BuildsDropout()
+        model(torch.randn(2, 4)).sum().backward()
+        model.eval()(torch.randn(2, 4))
+
+    calls = record(program).calls("dropout")
+
+    assert [(True, True), (True, False)] == [(call.args["active"], call.args["layer_training"]) for call in calls]
+
+
 class Twins(nn.Module):
     def __init__(self) -> None:
         super().__init__()

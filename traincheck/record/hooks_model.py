@@ -66,10 +66,13 @@ class ForwardHooks:
         same = bool(modules) and modules[-1] == path
         if same and len(modules) == 1:
             self._replica_begins(module)
+        modes, training = self._session.calls.thread.modes, module.training
         if modules and path.partition(".")[0] != modules[0].partition(".")[0]:
             self._session.boundary.run("layers left out", self._session.loose.runs, module, modules[0])
+            if not module._parameters and not module._modules:
+                training = modes[-1]  # made for this call, so nothing switches it
         modules.append(path)
-        self._session.calls.thread.modes.append(module.training)
+        modes.append(training)
         return _Pass(None if same or not self._layers else self._layer_begins(module, path))
 
     def _model_begins(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Pass:

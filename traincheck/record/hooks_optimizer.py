@@ -133,6 +133,10 @@ class StepHooks:
                 call.args.update(session.boundary.run("parameters left out", question, optimizer, session.step) or {})
             call.args.update(session.boundary.run("ties", session.ties.broken, optimizer) or {})
             session.progress.stepped(optimizer, session.step)
+            if call.args["closure"]:
+                call.args.update(
+                    session.boundary.run("gradients left", session.carried.applied, call.subject, session.step) or {}
+                )
             session.boundary.run("gradients left", session.carried.stepped, optimizer, call.subject, session.step)
         session.snapshots.params(call, AFTER, lambda: self._params(optimizer, None))
         session.snapshots.grads(call, AFTER, lambda: session.models.held_by(optimizer))
