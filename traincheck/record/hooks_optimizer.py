@@ -91,7 +91,7 @@ class StepHooks:
         elif not closure and optimizer not in self._stepped:
             self._stepped.add(optimizer)
             described |= session.boundary.run("freezing", asked_to_freeze, optimizer, session.models) or {}
-        if not closure:  # with one, the gradients are yet to come
+        if not closure and len(running) == 1:  # with one, the gradients are yet to come
             described |= session.boundary.run("gradients left", session.carried.applied, label, session.step) or {}
         call = step.call = session.open(OPTIMIZER_STEP, f"{qualified(type(optimizer))}.step", label, described)
         session.snapshots.params(call, BEFORE, lambda: self._params(optimizer, call))
@@ -133,17 +133,20 @@ class StepHooks:
                 call.args.update(session.boundary.run("parameters left out", question, optimizer, session.step) or {})
             call.args.update(session.boundary.run("ties", session.ties.broken, optimizer) or {})
             session.progress.stepped(optimizer, session.step)
-            if call.args["closure"]:
-                call.args.update(
-                    session.boundary.run("gradients left", session.carried.applied, call.subject, session.step) or {}
-                )
-            session.boundary.run("gradients left", session.carried.stepped, optimizer, call.subject, session.step)
+            if not running:  # one optimizer may take its step through another one
+                session.boundary.run("gradients left", self._leaves, optimizer, call)
         session.snapshots.params(call, AFTER, lambda: self._params(optimizer, None))
         session.snapshots.grads(call, AFTER, lambda: session.models.held_by(optimizer))
         session.snapshots.optimizer_state(call, AFTER, optimizer)
         session.snapshots.generators(call, AFTER)
         session.snapshots.rates(call, AFTER, optimizer)
         session.finish(call)
+
+    def _leaves(self, optimizer: Optimizer, call: OpenCall) -> None:
+        session = self._session
+        if call.args["closure"]:
+            call.args.update(session.carried.applied(call.subject, session.step))
+        session.carried.stepped(optimizer, call.subject, session.step)
 
     def _params(self, optimizer: Optimizer, first: OpenCall | None) -> list[Owned]:
         """All parameters of the models it trains, and its own; once a step those of all other models too."""

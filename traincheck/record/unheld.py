@@ -6,8 +6,7 @@ only a small part is trained; then nothing is said. A part that was frozen and i
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
@@ -50,7 +49,7 @@ class Unheld:
         self._frozen.update({owned.tensor: True for owned in outside if not owned.tensor.requires_grad})
         missing = [owned for owned in outside if _gets_gradients(owned.tensor)]
         thawed = [owned for owned in missing if owned.tensor in self._frozen]
-        if thawed or not missing or _size(missing) >= _size(owned for owned in mine if owned.tensor.requires_grad):
+        if thawed or not missing or not _smaller(missing, [owned for owned in mine if owned.tensor.requires_grad]):
             return thawed
         return [owned for owned in missing if not self._left_on_purpose(owned.tensor)]
 
@@ -71,10 +70,10 @@ def _gets_gradients(param: Tensor) -> bool:
     return param.requires_grad and param.is_leaf and param.grad is not None
 
 
-def _size(params: Iterable[Owned]) -> tuple[int, int]:
-    """How many tensors, and elements, to compare by."""
-    shapes = {id(owned.tensor): owned.tensor.shape for owned in params}
-    return len(shapes), sum(map(math.prod, shapes.values()))
+def _smaller(part: list[Owned], rest: list[Owned]) -> bool:
+    """Whether it is fewer tensors, or fewer elements."""
+    sizes = [{id(owned.tensor): owned.tensor.numel() for owned in group} for group in (part, rest)]
+    return len(sizes[0]) < len(sizes[1]) or sum(sizes[0].values()) < sum(sizes[1].values())
 
 
 def _held_elsewhere(ids: set[int]) -> bool:
