@@ -157,3 +157,19 @@ def test_a_part_that_is_not_frozen_any_more_is_meant_to_train_whatever_its_size(
     assert [False, None, True, True] == [
         call.args.get("passed_over") for call in record(program).calls("optimizer.step")
     ]
+
+
+def test_an_optimizer_that_was_built_before_the_recording_and_has_not_stepped(record) -> None:
+    net = Net()
+    slow = torch.optim.Adam(net.first.parameters())
+
+    def program() -> None:
+        optimizer = torch.optim.SGD(net.later(), lr=0.1)
+        for _ in range(3):
+            net(torch.randn(2, 4)).square().sum().backward()
+            optimizer.step()
+
+    calls = record(program).calls("optimizer.step")
+
+    assert [None, False, False] == [call.args.get("passed_over") for call in calls]
+    assert slow.param_groups[0]["params"][0].grad is not None

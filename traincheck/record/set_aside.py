@@ -26,11 +26,8 @@ class SetAside:
 
     def awake(self, root: Module) -> dict[str, Value]:
         """Whether such parts of ``root``, frozen and with a mode that matters, run in training mode all the same."""
-        if not self._modules:
-            return {}
-        inside = {id(module) for module in root.modules() if module is not root}
-        chosen = [module for module, training in self._modules.items() if not training and id(module) in inside]
-        parts = [module for module in chosen if _rests(module)]
+        chosen = [module for module, training in self._modules.items() if not training and module is not root]
+        parts = [module for module in chosen if self._models.root(module) is root and _rests(module)]
         awake = [self._models.path(part) for part in parts if part.training]
         return {"awake": bool(awake), "awake_parts": ", ".join(awake[:1])} if parts else {}
 

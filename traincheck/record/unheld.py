@@ -27,6 +27,10 @@ class Unheld:
         self._idle = Idle()
         self._frozen: Any = WeakIdKeyDictionary()
         """Parameters that no optimizer held while they were frozen."""
+        self._looked_at: list[Owned] = []
+        """The parameters that no optimizer held when it was last noted which of them are frozen."""
+        self._nobodys: Any = WeakIdKeyDictionary()
+        """Parameters of which is known that no optimizer anywhere holds them."""
 
     def passed_over(self, optimizer: Optimizer, step: int) -> dict[str, Value]:
         """Whether parameters of the models that ``optimizer`` trains got gradients, again, are in no optimizer, and
@@ -34,10 +38,9 @@ class Unheld:
         """
         missing = self._missing(optimizer)
         idle, asked_before = self._idle.among([owned.tensor for owned in missing], step)
-        ids = {id(tensor) for tensor in idle}
-        if idle and not _held_elsewhere(ids):
-            names = [owned.name for owned in missing if id(owned.tensor) in ids]
-            return {"passed_over": True, "unheld": some_of(names)}
+        if idle and self._are_nobodys(idle):
+            ids = {id(tensor) for tensor in idle}
+            return {"passed_over": True, "unheld": some_of(owned.name for owned in missing if id(owned.tensor) in ids)}
         return {"passed_over": False} if asked_before else {}
 
     def _missing(self, optimizer: Optimizer) -> list[Owned]:
@@ -46,12 +49,24 @@ class Unheld:
         held = [models.held_by(known) for known, _ in models.optimizers()]
         mine = models.held_by(optimizer)
         outside = models.group(("outside", id(mine)), lambda: _outside(models.trees, mine, held))
-        self._frozen.update({owned.tensor: True for owned in outside if not owned.tensor.requires_grad})
+        if outside is not self._looked_at:
+            self._looked_at = outside
+            self._frozen.update({owned.tensor: True for owned in outside if not owned.tensor.requires_grad})
         missing = [owned for owned in outside if _gets_gradients(owned.tensor)]
         thawed = [owned for owned in missing if owned.tensor in self._frozen]
         if thawed or not missing or not _smaller(missing, [owned for owned in mine if owned.tensor.requires_grad]):
             return thawed
         return [owned for owned in missing if not self._left_on_purpose(owned.tensor)]
+
+    def _are_nobodys(self, params: list[Tensor]) -> bool:
+        """Whether no optimizer holds them, also none that has not been seen yet. All that is alive is asked once."""
+        unasked = {id(param) for param in params if param not in self._nobodys}
+        for optimizer in alive(Optimizer) if unasked else ():
+            if any(id(tensor) in unasked for group in optimizer.param_groups for tensor in group["params"]):
+                self._models.add_optimizer(optimizer)
+                return False
+        self._nobodys.update(dict.fromkeys(params, True))
+        return True
 
     def _left_on_purpose(self, param: Tensor) -> bool:
         return param in self._models.loaded or param in self._models.settled
@@ -74,9 +89,3 @@ def _smaller(part: list[Owned], rest: list[Owned]) -> bool:
     """Whether it is fewer tensors, or fewer elements."""
     sizes = [{id(owned.tensor): owned.tensor.numel() for owned in group} for group in (part, rest)]
     return len(sizes[0]) < len(sizes[1]) or sum(sizes[0].values()) < sum(sizes[1].values())
-
-
-def _held_elsewhere(ids: set[int]) -> bool:
-    """Whether an optimizer holds such parameters that has not been seen yet."""
-    groups = (group for optimizer in alive(Optimizer) for group in optimizer.param_groups)
-    return any(id(tensor) in ids for group in groups for tensor in group["params"])
