@@ -737,6 +737,22 @@ def test_an_annealing_that_counts_batches_outlasts_the_first_pass() -> None:
     assert [] == annealed(5, epoch=1)
 
 
+def streamed(*batches: int) -> list[bool]:
+    script = Script()
+    for index, batch in enumerate(batches):
+        with script.call(DATA_NEXT, "DataLoader", {"hash": batch}, index=index, batches=None):
+            pass
+        script.end()
+    found = examples("APIArg", Argument(DATA_NEXT, "hash", "distinct"), script.windows())
+    return [example.held for example in found]
+
+
+def test_a_stream_that_varies_gives_no_batch_twice() -> None:
+    assert [True, True] == streamed(1, 2, 3)
+    assert [True, False, True, False] == streamed(1, 1, 2, 2, 3, 3)
+    assert [] == streamed(1, 1, 1)  # all the data at once
+
+
 def evaluated(*, training: bool, active: bool, stage: str = "eval", p: float = 0.5) -> list[bool]:
     script = Script()
     script.context = Context(stage=stage, grad_enabled=False)
