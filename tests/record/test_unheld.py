@@ -93,6 +93,10 @@ def test_a_frozen_layer(record) -> None:
     assert [False] * 3 == told(record, before=lambda net: net.first.requires_grad_(False))
 
 
+def test_a_trainable_rest_of_a_frozen_layer(record) -> None:
+    assert [False] * 3 == told(record, before=lambda net: net.first.weight.requires_grad_(False))
+
+
 def test_a_loaded_layer(record) -> None:
     def load(net: Net) -> None:
         net.first.load_state_dict(nn.Linear(4, 4).state_dict())

@@ -1,7 +1,8 @@
 """Parameters of a trained model that get gradients which no optimizer applies: they were forgotten when it was built.
 
-A part that is left as it is on purpose is frozen, was loaded, was trained before, or is most of the model, of which
-only a small part is trained; then nothing is said. A part that was frozen and is not any more is meant to be trained.
+A part that is left as it is on purpose is frozen, or what remains around frozen ones (normalisation, say), was loaded,
+was trained before, or is most of the model, of which only a small part is trained; then nothing is said. A part that was
+frozen and is not any more is meant to be trained.
 """
 
 from __future__ import annotations
@@ -54,8 +55,10 @@ class Unheld:
             self._frozen.update({owned.tensor: True for owned in outside if not owned.tensor.requires_grad})
         missing = [owned for owned in outside if _gets_gradients(owned.tensor)]
         thawed = [owned for owned in missing if owned.tensor in self._frozen]
-        if thawed or not missing or not _smaller(missing, [owned for owned in mine if owned.tensor.requires_grad]):
+        if thawed or not missing or not all(owned.tensor.requires_grad for owned in outside):
             return thawed
+        if not _smaller(missing, [owned for owned in mine if owned.tensor.requires_grad]):
+            return []
         return [owned for owned in missing if not self._left_on_purpose(owned.tensor)]
 
     def _are_nobodys(self, params: list[Tensor]) -> bool:

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 def mlp(*sizes, out=None):
     layers = []
-    for a, b in itertools.pairwise(sizes):
+    for a, b in itertools.pairwise(sizes[:-1]):
         layers += [nn.Linear(a, b), nn.LeakyReLU(0.2)]
     layers.append(nn.Linear(sizes[-2], sizes[-1]))
     if out:

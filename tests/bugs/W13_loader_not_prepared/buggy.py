@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -56,7 +60,8 @@ class Runner:
 
 
 if __name__ == "__main__":
-    r = Runner()
-    r.fit()
-    r.test()
-    r.acc.end_training()
+    if "RANK" in os.environ:
+        r = Runner()
+    else:  # two processes of this program
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        sys.exit(subprocess.call([*launcher, __file__]))
