@@ -1,8 +1,8 @@
 """Parameters of a trained model that get gradients which no optimizer applies: they were forgotten when it was built.
 
 A part that is left as it is on purpose is frozen, or what remains around frozen ones (normalisation, say), was loaded,
-was trained before, or is most of the model, of which only a small part is trained; then nothing is said. A part that was
-frozen and is not any more is meant to be trained.
+was trained before, or is most of the model, of which only a small part is trained; then nothing is said. A part that
+was frozen and is not any more is meant to be trained.
 """
 
 from __future__ import annotations

@@ -62,6 +62,9 @@ class Runner:
 if __name__ == "__main__":
     if "RANK" in os.environ:
         r = Runner()
+        r.fit()
+        r.test()
+        r.acc.end_training()
     else:  # two processes of this program
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
         sys.exit(subprocess.call([*launcher, __file__]))
