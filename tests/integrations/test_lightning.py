@@ -327,7 +327,7 @@ def test_an_end_before_max_steps_is_found_at_the_end(
 @pytest.mark.parametrize("end", [{}, {"max_epochs": -1}])
 def test_two_optimizers_may_pass_over_max_steps(tmp_path: Path, end: dict[str, Any]) -> None:
     def configure_optimizers(self: Any) -> Any:
-        return [torch.optim.SGD(layer.parameters(), lr=0.1) for layer in (self.net[0], self.net[4])]
+        return [torch.optim.SGD(layer.parameters(), lr=0.1) for layer in (self.net[:2], self.net[2:])]
 
     def training_step(self: Any, batch: list[Tensor], batch_idx: int) -> None:
         for optimizer in self.optimizers():
@@ -365,7 +365,7 @@ def test_a_schedule_per_step_that_is_advanced_once_per_epoch_is_found_at_the_end
         ("OPT001", 5, {}, [at("on_train_batch_end", 5, replace_head)], {}),
         ("MOD001", 12, {}, [at("on_train_epoch_start", 12, lambda trainer, pl_module: pl_module.eval())], {}),
         ("LRS006", 0, {"configure_optimizers": schedule("epoch", 24)}, [], {}),
-        ("LRS006", 0, {"configure_optimizers": schedule("step", 2)}, [], {}),
+        ("LRS009", 0, {"configure_optimizers": schedule("step", 2)}, [], {}),
         ("CKP005", 12, {"on_save_checkpoint": lose_weights}, [], {"enable_checkpointing": True}),
         ("ACC001", 0, {}, [], {"accumulate_grad_batches": 3}),
     ],
