@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from typing import Any
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
+from traincheck.record.alive import alive
 from traincheck.vocabulary import BACKWARD, DATA_NEXT, FORWARD, OPTIMIZER_STEP
 
 Record = Callable[..., object]
@@ -200,6 +203,18 @@ def trained_by_hand() -> None:
                 weight.grad = None
 
 
+@pytest.fixture
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Optimizers that other tests of this process left alive (in a traceback, in a framework) are not there."""
+    before = {id(optimizer) for optimizer in alive(torch.optim.Optimizer)}
+
+    def others(*kinds: type[Any]) -> list[Any]:
+        return [item for item in alive(*kinds) if id(item) not in before]
+
+    monkeypatch.setattr("traincheck.record.session.alive", others)
+
+
+@pytest.mark.usefixtures("_alone")
 def test_no_optimizer(record) -> None:
     kept = record(trained_by_hand)
 
@@ -279,6 +294,7 @@ def test_steps_told_by_the_program_are_exact(record) -> None:
     assert 6 == len(kept.steps())
 
 
+@pytest.mark.usefixtures("_alone")
 def test_the_optimizer_of_an_earlier_training_is_garbage(record) -> None:
     model = Net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
