@@ -44,7 +44,8 @@ class TrainerMoments(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         items = (item for item in (model, optimizer) if isinstance(item, (Module, Optimizer)))
-        self._loop.begin(state.global_step, *items, found=None if model is None else _found(model, args))
+        found = None if model is None else self.session.boundary.run("model", _found, model, args)
+        self._loop.begin(state.global_step, *items, found=found)
         resumed = _resumed_from(args, state)
         if resumed is not None and model is not None and _whole(args):
             kept = any(resumed.glob(f"{OPTIMIZER}*"))

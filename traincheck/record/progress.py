@@ -18,6 +18,8 @@ from traincheck.values import Value
 _SCHEDULE: Final = frozenset({"last_epoch", "_step_count"})
 """What the state of every schedule has."""
 _DEPTH: Final = 3
+_MOST: Final = 1000
+"""Collections of more than this are data or weights: they are not looked through."""
 
 
 class Progress:
@@ -87,9 +89,9 @@ def _schedules(content: Any, depth: int) -> Iterator[int]:
     if isinstance(content, Mapping):
         if content.keys() >= _SCHEDULE and isinstance(content["last_epoch"], int):
             yield content["last_epoch"]
-        elif depth:
+        elif depth and len(content) <= _MOST:
             for value in content.values():
                 yield from _schedules(value, depth - 1)
-    elif isinstance(content, (list, tuple)) and depth:
+    elif isinstance(content, (list, tuple)) and depth and len(content) <= _MOST:
         for value in content:
             yield from _schedules(value, depth - 1)

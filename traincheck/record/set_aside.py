@@ -12,7 +12,7 @@ from traincheck.values import Value
 
 
 class SetAside:
-    """The modules on which ``eval()`` was called, rather than on what contains them."""
+    """The modules that were put into evaluation mode themselves, rather than with what contains them."""
 
     def __init__(self, models: Models) -> None:
         self._models = models
