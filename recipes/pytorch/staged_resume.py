@@ -31,7 +31,7 @@ class StagedNet(nn.Module):
         super().__init__()
         self.frozen_stages = frozen_stages
         self.stages = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(before, after, 3, padding=1), nn.GroupNorm(2, after), nn.ReLU())
+            nn.Sequential(nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU())
             for before, after in ((1, 8), (8, 16))
         )
         self.head = nn.Linear(16 * 16, 10)
@@ -56,27 +56,33 @@ def main() -> None:
     training, testing = split_digits()
     loader = DataLoader(ShiftedDigits(*training), batch_size=args.batch_size, shuffle=True, num_workers=2)
 
-    def new() -> tuple[nn.Module, torch.optim.Optimizer]:
+    def new() -> tuple[StagedNet, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
         model = StagedNet(frozen_stages=1)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        return model, torch.optim.NAdam(trained, lr=args.lr)
+        optimizer = torch.optim.NAdam(trained, lr=args.lr)
+        return model, optimizer, torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.8)
 
-    model, optimizer = new()
+    model, optimizer, schedule = new()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "halfway.pt"
         for epoch in range(args.epochs):
             if epoch == args.epochs // 2:
-                torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, path)
-                model, optimizer = new()
+                parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
+                torch.save({name: part.state_dict() for name, part in parts.items()}, path)
+                model, optimizer, schedule = new()
                 state = torch.load(path)
                 model.load_state_dict(state["model"])
                 optimizer.load_state_dict(state["optimizer"])
+                schedule.load_state_dict(state["schedule"])
             model.train()
+            for stage in model.stages[: model.frozen_stages]:
+                stage.eval()
             for images, labels in loader:
                 loss = F.cross_entropy(model(images), labels)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
+            schedule.step()
             model.eval()
             with torch.no_grad():
                 accuracy = (model(testing[0]).argmax(1) == testing[1]).float().mean().item()

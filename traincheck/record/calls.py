@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from traincheck.events import Call, Context, Record
 from traincheck.values import Value
 
@@ -61,6 +63,8 @@ class _Thread(threading.local):
         """Paths of the modules whose forward is running, outermost first."""
         self.modes: list[bool] = []
         """Their ``training`` flags."""
+        self.tokens: Tensor | None = None
+        """The token ids that the outermost of them was given, if it was given any."""
         self.inside: dict[Any, int] = {}
         """How deep each kind of call is nested, for hooks that speak of the outermost one."""
         self.optimizers: list[Any] = []

@@ -13,8 +13,10 @@ from torch.nn.parallel import DistributedDataParallel
 from traincheck.record.arguments import dtype_name, qualified, size
 from traincheck.record.calls import OpenCall
 from traincheck.record.fingerprints import batch_fingerprint, first_tensor, number, tensors_in
-from traincheck.record.labels import end_labels, padding_labels
+from traincheck.record.labels import end_labels, padding_labels, shifted_labels
+from traincheck.record.loss_graph import loss_graph
 from traincheck.record.loss_weights import TargetWeight, target_weight
+from traincheck.record.masks import PADDING_MASKS, attention_mask_judged, padding_mask_judged, tokens_of
 from traincheck.record.models import Tree, innermost
 from traincheck.record.named import DATA_PARALLEL, layers_of
 from traincheck.record.patching import Hook
@@ -71,6 +73,8 @@ class ForwardHooks:
             self._session.boundary.run("layers left out", self._session.loose.runs, module, modules[0])
             if not module._parameters and not module._modules:
                 training = modes[-1]  # made for this call, so nothing switches it
+        if modules and kwargs and not kwargs.keys().isdisjoint(PADDING_MASKS):
+            self._session.boundary.run("mask", self._masked, kwargs)
         modules.append(path)
         modes.append(training)
         return _Pass(None if same or not self._layers else self._layer_begins(module, path))
@@ -109,9 +113,12 @@ class ForwardHooks:
         if call is None:
             return _Pass(None)
         if call.recorded:
+            session.calls.thread.tokens = tokens_of(inputs)
             call.args["inputs"] = session.boundary.run("inputs", batch_fingerprint, inputs)
             call.args.update(session.boundary.run("labels", end_labels, inner, kwargs) or {})
             call.args.update(session.boundary.run("labels", padding_labels, kwargs) or {})
+            call.args.update(session.boundary.run("labels", shifted_labels, inner, kwargs) or {})
+            call.args.update(session.boundary.run("mask", attention_mask_judged, kwargs) or {})
         tree = models.tree(inner)
         if not isinstance(module, DistributedDataParallel):
             session.snapshots.buffers(call, BEFORE, tree)
@@ -122,6 +129,13 @@ class ForwardHooks:
         call = next(reversed(self._session.calls.thread.stack), None)
         if call is not None and call.role == FORWARD and call.args.get("wrapper") == DistributedDataParallel.__name__:
             self._session.snapshots.buffers(call, BEFORE, self._session.models.tree(module))
+
+    def _masked(self, kwargs: dict[str, Any]) -> None:
+        """A layer is given a mask for the tokens that its model was given."""
+        thread = self._session.calls.thread
+        call = next((call for call in thread.stack if call.role == FORWARD), None)
+        if call is not None and thread.tokens is not None and "mask_inverted" not in call.args:
+            call.args.update(padding_mask_judged(thread.tokens, kwargs))
 
     def _layer_begins(self, module: Module, path: str) -> OpenCall | None:
         kind = type(module)
@@ -138,6 +152,8 @@ class ForwardHooks:
         call = begun.call
         if call is None:
             return
+        if call.role == FORWARD:
+            self._session.calls.thread.tokens = None
         if error is None and call.recorded:
             call.out = _output(result, whole=call.role == FORWARD)
             self._session.snapshots.buffers(call, AFTER, begun.tree)
@@ -177,6 +193,7 @@ class BackwardHooks:
         call = session.open(BACKWARD, "torch.Tensor.backward", "", described)
         if call is not None:
             self._weights[call.seq] = session.boundary.run("weights of targets", target_weight, loss)
+            call.args.update(session.boundary.run("graph of the loss", loss_graph, loss) or {})
         session.boundary.run("gradients left", session.carried.backward_begins)
         session.snapshots.grads(call, BEFORE, session.models.params)
         return call or True

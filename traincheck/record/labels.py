@@ -1,4 +1,4 @@
-"""Whether the labels of a language model keep the end of a sequence, and leave out what only fills a row."""
+"""Whether the labels of a language model keep the end of a sequence, leave out what fills a row, and are not shifted."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from traincheck.record.fingerprints import unseen
 from traincheck.values import Value
 
 IGNORED: Final = -100
+
+_SHIFTING: Final = ("ForCausalLM", "LMHeadModel")
+_FEW: Final = 8
+"""Fewer labels than this may agree with other tokens by chance."""
 
 
 def end_labels(model: Module, inputs: Mapping[str, Any]) -> dict[str, Value]:
@@ -33,6 +37,22 @@ def end_labels(model: Module, inputs: Mapping[str, Any]) -> dict[str, Value]:
     with unseen():
         rows, dropped = _ends(ids, labels, mask, [ends] if isinstance(ends, int) else list(ends))
     return {"eos_rows": rows, "eos_lost": dropped, "eos_dropped": dropped > 0} if rows else {}
+
+
+def shifted_labels(model: Module, inputs: Mapping[str, Any]) -> dict[str, Value]:
+    """Whether the labels of a causal language model of Transformers, which shifts them itself, are shifted already."""
+    kind, config = type(model).__name__, getattr(model, "config", None)
+    ids, labels = inputs.get("input_ids"), inputs.get("labels")
+    if not kind.endswith(_SHIFTING) or not hasattr(config, "model_type") or not (_plain(ids) and _plain(labels)):
+        return {}
+    if ids.dim() != 2 or ids.shape != labels.shape or ids.shape[1] < _FEW:
+        return {}
+    with unseen():
+        if bool(((labels == ids) | (labels == IGNORED)).all()):
+            return {"labels_shifted": False}
+        early = labels[:, :-1]
+        shifted = bool(((early == ids[:, 1:]) | (early == IGNORED)).all()) and int((early != IGNORED).sum()) >= _FEW
+    return {"labels_shifted": True} if shifted else {}
 
 
 def padding_labels(inputs: Mapping[str, Any]) -> dict[str, Value]:

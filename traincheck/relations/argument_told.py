@@ -123,6 +123,49 @@ def _pad_counted(call: Call) -> Told:
     )
 
 
+def _labels_shifted(call: Call) -> Told:
+    return (
+        {"trained": call.context.stage == "train"},
+        "labels that are a copy of the input: the model compares each output with the label after it",
+        "labels that are the input moved by one place, and that the model moves once more: it learns to name the token "
+        "after the next",
+    )
+
+
+def _mask_inverted(call: Call) -> Told:
+    return (
+        {},
+        "a mask that leaves out what only fills up rows",
+        f"attention sees token {call.args.get('kept_token')} and nothing else; all other tokens, "
+        f"{call.args.get('masked_tokens')} in this batch, are left out",
+    )
+
+
+def _probabilities(call: Call) -> Told:
+    return (
+        {},
+        "logits as they leave the last layer: the loss takes their softmax or sigmoid itself",
+        f"{call.args.get('probabilities_as')}: the loss cannot come near zero, and gradients are small",
+    )
+
+
+def _all_pairs(call: Call) -> Told:
+    return (
+        {},
+        "predictions and targets of one shape",
+        "a difference in which broadcasting compared every prediction with every target: "
+        f"{call.args.get('all_pairs_as')}",
+    )
+
+
+def _divided_twice(call: Call) -> Told:
+    return (
+        {},
+        "one division by the number of micro-batches: by the program or by its framework",
+        f"a mean that was divided {call.args.get('divided_twice_as')}",
+    )
+
+
 TOLD: Final[Mapping[str, Callable[[Call], Told]]] = {
     "aligned": _aligned,
     "eos_dropped": _eos_dropped,
@@ -137,4 +180,9 @@ TOLD: Final[Mapping[str, Callable[[Call], Told]]] = {
     "untied": _untied,
     "awake": _awake,
     "pad_counted": _pad_counted,
+    "labels_shifted": _labels_shifted,
+    "mask_inverted": _mask_inverted,
+    "probabilities": _probabilities,
+    "all_pairs": _all_pairs,
+    "divided_twice": _divided_twice,
 }
