@@ -76,7 +76,7 @@ def message(violation: Violation) -> str:
     names = ", ".join(violation.names[:MAX_NAMED])
     more = len(violation.names) - MAX_NAMED
     named = f"{names} and {more} more" if more > 0 else names
-    place = f"At step {violation.step}"
+    place = f"At step {violation.step}" + (f" ({violation.site})" if violation.site else "")
     if named:
         place += f", {named}"
     return f"{place}: {violation.seen}. Expected: {violation.expected}."

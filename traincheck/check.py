@@ -11,6 +11,7 @@ from traincheck.causes import Cause, Causes
 from traincheck.findings import CheckResult, Finding, Violation
 from traincheck.invariant import Invariant
 from traincheck.relations import Example, Memory, Needs, Relation, by_name
+from traincheck.vocabulary import OPTIMIZER_STEP
 from traincheck.window import Window
 
 if TYPE_CHECKING:
@@ -126,8 +127,23 @@ class Checker:
 
 def _violation(invariant: Invariant, example: Example, window: Window) -> Violation:
     return Violation(
-        invariant, window.step, window.process.rank, example.names, example.expected, example.seen, example.api
+        invariant,
+        window.step,
+        window.process.rank,
+        example.names,
+        example.expected,
+        example.seen,
+        example.api,
+        _site(example, window),
     )
+
+
+def _site(example: Example, window: Window) -> str:
+    """Where the user's code makes the call at which it shows: one of the thing concerned, if there is one."""
+    api = example.api or OPTIMIZER_STEP
+    calls = [call for call in window.calls if api in (call.api, call.role) and "site" in call.args]
+    concerned = [call for call in calls if call.subject in example.names]
+    return next((str(call.args["site"]) for call in (*concerned, *calls)), "")
 
 
 def _watches(invariants: Mapping[str, Invariant]) -> list[_Watch]:

@@ -23,6 +23,8 @@ class Violation:
     seen: str
     api: str = ""
     """Concrete name of the call at which it shows."""
+    site: str = ""
+    """File and line of the user's code at which that call was made: ``train.py:31``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,9 @@ def invariant(number: int, code: str = "") -> Invariant:
 def violation(of: Invariant, num_names: int = 2, step: int = 3) -> Violation:
     """A violation of ``of``."""
     names = tuple(f"Net.layers.{number}.weight" for number in range(num_names))
-    return Violation(of, step, 1, names, "every parameter changed", "2 of 8 stayed the same", "torch.optim.SGD.step")
+    return Violation(
+        of, step, 1, names, "every parameter changed", "2 of 8 stayed the same", "torch.optim.SGD.step", "train.py:31"
+    )
 
 
 def finding(*violations: Violation) -> Finding:
@@ -90,6 +92,6 @@ def hostile() -> CheckResult:
     curation = Curation(HOSTILE, HOSTILE, "error", HOSTILE, HOSTILE)
     broken = replace(base, text=HOSTILE, curation=curation)
     other = replace(invariant(1), text=HOSTILE, curation=curation)
-    attacks = tuple(Violation(of, 0, 0, (HOSTILE,), HOSTILE, HOSTILE, HOSTILE) for of in (broken, other))
+    attacks = tuple(Violation(of, 0, 0, (HOSTILE,), HOSTILE, HOSTILE, HOSTILE, HOSTILE) for of in (broken, other))
     told = Finding(HOSTILE, HOSTILE, "error", HOSTILE, 0, 0, 0, 1, HOSTILE, HOSTILE, attacks, run=HOSTILE)
     return CheckResult((told,), (), (broken, other), (), (), steps=1, notes=(HOSTILE,))

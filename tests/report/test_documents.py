@@ -50,7 +50,9 @@ def test_json_has_the_fields_that_scripts_rely_on(bad: CheckResult) -> None:
     assert ["UPD000", "Title of UPD000", "error", 3, 1] == [
         first[name] for name in ("code", "title", "severity", "step", "rank")
     ]
-    assert {"id", "code", "text", "step", "rank", "names", "expected", "seen", "api"} == set(first["violations"][0])
+    assert {"id", "code", "text", "step", "rank", "names", "expected", "seen", "api", "site"} == set(
+        first["violations"][0]
+    )
 
 
 @pytest.mark.parametrize(("name", "word"), [("bad", "violations"), ("clean", "clean"), ("unchecked", "not checked")])
@@ -95,6 +97,8 @@ def test_sarif_names_rules_levels_and_places(bad: CheckResult) -> None:
     assert 3 == results[0]["properties"]["step"]
     (location,) = results[0]["locations"]
     assert [{"fullyQualifiedName": "torch.optim.SGD.step", "kind": "function"}] == location["logicalLocations"]
+    place = {"artifactLocation": {"uri": "train.py"}, "region": {"startLine": 31}}
+    assert place == location["physicalLocation"]
     assert [True] == [invocation["executionSuccessful"] for invocation in run["invocations"]]
 
 

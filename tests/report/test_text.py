@@ -12,6 +12,7 @@ BAD = """\
 
 ERROR UPD000  Title of UPD000
     Where           step 3 and 36 more up to step 39, rank 1, in torch.optim.SGD.step
+    Line of code    train.py:31
     Expected        every parameter changed
     Seen            2 of 8 stayed the same
                     Net.layers.0.weight, Net.layers.1.weight
@@ -23,6 +24,7 @@ ERROR UPD000  Title of UPD000
 
 ERROR {own}  Sentence 4.
     Where           step 3 and 36 more up to step 39, rank 1, in torch.optim.SGD.step
+    Line of code    train.py:31
     Expected        every parameter changed
     Seen            2 of 8 stayed the same
                     Net.layers.0.weight, Net.layers.1.weight, Net.layers.2.weight,

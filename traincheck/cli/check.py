@@ -61,7 +61,7 @@ def check(
     ] = None,
     select: Annotated[
         list[str] | None,
-        typer.Option("--select", metavar="CODES", help="Only these codes, or codes that begin so: OPT,LR001."),
+        typer.Option("--select", metavar="CODES", help="Only these codes, or codes that begin so: OPT,LRS001."),
     ] = None,
     ignore: Annotated[
         list[str] | None, typer.Option("--ignore", metavar="CODES", help="Not these codes, or codes that begin so.")

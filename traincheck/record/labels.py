@@ -1,4 +1,4 @@
-"""Whether the labels of a language model keep the end of a sequence, leave out what fills a row, and are not shifted."""
+"""Whether labels of a language model keep the end of a sequence, leave out what fills a row, and are not shifted."""
 
 from __future__ import annotations
 

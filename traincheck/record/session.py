@@ -32,6 +32,7 @@ from traincheck.record.patching import Gate, Patches
 from traincheck.record.process import project_directory
 from traincheck.record.progress import Progress
 from traincheck.record.set_aside import SetAside
+from traincheck.record.sites import NOWHERE, Sites
 from traincheck.record.snapshots import Snapshots
 from traincheck.record.steps import MOMENTS, Moment, Steps
 from traincheck.record.table import Table
@@ -100,6 +101,7 @@ class Session:
         self.carried = Carried(self.models)
         self.set_aside = SetAside(self.models)
         self.progress = Progress(self.models)
+        self.sites = Sites()
         self.loaders = Labels()
         self._stage: list[str] = []
         self._in_checkpoint = 0
@@ -229,7 +231,12 @@ class Session:
         """Begin a call, if its role is wanted and the step is not left out."""
         if not self.recording or not self.wants(role or api):
             return None
-        return self.calls.open(role, api, subject, self.context(), args or {})
+        call = self.calls.open(role, api, subject, self.context(), args or {})
+        if role and role not in NOWHERE:
+            site = self.sites.innermost()
+            if site:
+                call.args["site"] = site
+        return call
 
     def finish(self, call: OpenCall | None, error: BaseException | None = None) -> None:
         """End a call."""

@@ -27,6 +27,7 @@ class _Violation(Strict):
     expected: str
     seen: str
     api: str
+    site: str
 
 
 class _Finding(Strict):
@@ -144,6 +145,7 @@ def _violation_data(violation: Violation) -> dict[str, object]:
         "expected": violation.expected,
         "seen": violation.seen,
         "api": violation.api,
+        "site": violation.site,
     }
 
 
@@ -173,6 +175,7 @@ def _violation(violation: _Violation, known: dict[str, Invariant]) -> Violation:
         expected=violation.expected,
         seen=violation.seen,
         api=violation.api,
+        site=violation.site,
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
+from urllib.parse import quote
 
-from traincheck.findings import CheckResult, Finding
+from traincheck.findings import CheckResult, Finding, Violation
 from traincheck.invariant import Invariant
 from traincheck.report.verdict import headline, verdict
 
@@ -80,6 +81,17 @@ def _invocation(result: CheckResult) -> dict[str, object]:
     return {"executionSuccessful": checked, "toolExecutionNotifications": notes}
 
 
+def _location(cause: Violation) -> dict[str, object]:
+    location: dict[str, object] = {}
+    file, _, line = cause.site.rpartition(":")
+    if file and line.isdecimal() and line.isascii():
+        place = {"artifactLocation": {"uri": quote(file)}, "region": {"startLine": int(line)}}
+        location["physicalLocation"] = place
+    if cause.api:
+        location["logicalLocations"] = [{"fullyQualifiedName": cause.api, "kind": "function"}]
+    return location
+
+
 def _result(finding: Finding, index: dict[object, int]) -> dict[str, object]:
     properties: dict[str, object] = {
         "title": finding.title,
@@ -101,6 +113,7 @@ def _result(finding: Finding, index: dict[object, int]) -> dict[str, object]:
         cause = finding.violations[0]
         properties |= {"names": list(cause.names), "expected": cause.expected, "seen": cause.seen}
         result["partialFingerprints"] = {"invariantId/v1": cause.invariant.id}
-        if cause.api:
-            result["locations"] = [{"logicalLocations": [{"fullyQualifiedName": cause.api, "kind": "function"}]}]
+        location = _location(cause)
+        if location:
+            result["locations"] = [location]
     return result

@@ -110,8 +110,10 @@ def _finding(console: Console, finding: Finding) -> None:
     rows.append(("Where", place(finding)))
     if finding.violations:
         cause = finding.violations[0]
+        if cause.site:
+            rows.append(("Line of code", cause.site))
         rows += [("Expected", cause.expected), ("Seen", cause.seen)]
-        if cause.names:
+        if cause.names and cause.names != (cause.api,):
             rows.append(("", name_list(cause.names)))
         if cause.invariant.curation is None:
             rows.append(("Evidence", _evidence(cause.invariant)))
