@@ -82,6 +82,63 @@ time.sleep(0.2)
 dist.destroy_process_group()
 """
 
+HYBRID_PROGRAM = """
+import sys
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy
+
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+torch.manual_seed(0)
+net = FullyShardedDataParallel(
+    nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 2)),
+    device_mesh=init_device_mesh("cpu", (2, 2)),
+    sharding_strategy=ShardingStrategy.HYBRID_SHARD,
+    use_orig_params=True,
+    device_id=torch.device("cpu"),
+)
+optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+for step in range(6):
+    optimizer.zero_grad()
+    net(torch.ones(2, 16) * (rank + 1)).sum().backward()
+    if step == 3 and rank == 3 and sys.argv[1] == "diverges":
+        for parameter in net.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(2)
+    optimizer.step()
+dist.barrier()
+dist.destroy_process_group()
+"""
+
+PIPELINE_PROGRAM = """
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import nn
+from torch.distributed.pipelining import PipelineStage, ScheduleGPipe
+
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+torch.manual_seed(0)
+stages = nn.Sequential(nn.Linear(16, 16), nn.ReLU()), nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 4))
+stage = PipelineStage(stages[rank], rank, 2, torch.device("cpu"))
+schedule = ScheduleGPipe(stage, n_microbatches=2, loss_fn=F.cross_entropy)
+optimizer = torch.optim.Adam(stages[rank].parameters(), lr=0.01)
+for step in range(6):
+    optimizer.zero_grad()
+    inputs = torch.randn(8, 16, generator=torch.Generator().manual_seed(step))
+    if rank == 0:
+        schedule.step(inputs)
+    else:
+        schedule.step(target=inputs[:, :4].argmax(1))
+    optimizer.step()
+dist.barrier()
+dist.destroy_process_group()
+"""
+
 EXCHANGE_PROGRAM = """
 import torch
 import torch.distributed as dist
@@ -146,6 +203,30 @@ def test_on_a_mesh_only_the_ranks_with_the_same_shard_are_compared(tmp_path: Pat
     (finding,) = broken.findings
     assert 3 == finding.step
     assert "Sequential.0.weight differs between ranks 2, 3" in finding.message
+
+
+@pytest.mark.slow
+def test_under_hybrid_sharding_replicas_of_a_shard_are_compared(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(HYBRID_PROGRAM)
+    command = [*torchrun(4), str(tmp_path / "train.py")]
+    pack = load_pack("pytorch").invariants
+
+    _, clean = check_command([*command, "stays"], pack)
+    _, broken = check_command([*command, "diverges"], pack)
+
+    assert () == clean.findings
+    assert {"DST004", "DST005"} <= {invariant.code for invariant in clean.held}
+    (finding,) = broken.findings
+    assert ("DST004", 3) == (finding.code, finding.step)
+    assert "differs between ranks 1, 3" in finding.message
+
+
+def test_stages_of_a_pipeline_hold_what_they_hold(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(PIPELINE_PROGRAM)
+
+    status, result = check_command([*torchrun(2), str(tmp_path / "train.py")], load_pack("pytorch").invariants)
+
+    assert (0, (), 6) == (status, result.findings, result.steps)
 
 
 def test_what_ranks_were_about_to_send_is_compared_when_it_ends_them(tmp_path: Path) -> None:

@@ -123,8 +123,10 @@ def _of_engine(engine: Any) -> Iterator[tuple[int, Place]]:
 def _on_mesh(tensor: Any) -> Place:
     """Equal on the ranks that differ from this one only along dimensions over which the tensor is replicated."""
     mesh = tensor.device_mesh
+    if world_size() < 2 or mesh.size() < 2:  # a mesh outlives the process groups that it was made of
+        return _NOWHERE
     coordinate = mesh.get_coordinate()
-    if coordinate is None or mesh.size() < 2:
+    if coordinate is None:
         return _NOWHERE
     own = tuple(
         slice(None) if place.is_replicate() else slice(mine, mine + 1)
