@@ -688,17 +688,18 @@ def test_the_mode_counts_where_a_step_applies_what_the_model_gave() -> None:
     assert [True, False] == fed(True, True, False)
 
 
-def accumulated(*clears: Sequence[bool]) -> list[bool]:
+def accumulated(*clears: Sequence[bool], loader: bool = True, wrapper: str = "") -> list[bool]:
     """Steps of micro-batches; each says whether the gradients are cleared before it."""
     script = Script()
     for step in clears:
         for clear in step:
-            with script.call(DATA_NEXT, "DataLoader"):
-                pass
+            if loader:
+                with script.call(DATA_NEXT, "DataLoader"):
+                    pass
             if clear:
                 with script.call(ZERO_GRAD, "SGD"):
                     pass
-            with script.call(FORWARD, "Net"), script.call(BACKWARD):
+            with script.call(FORWARD, "Net", wrapper=wrapper), script.call(BACKWARD):
                 pass
         with script.call(OPTIMIZER_STEP, "SGD"):
             pass
@@ -713,6 +714,14 @@ def test_each_micro_batch_of_a_step_is_applied() -> None:
     assert [False] == accumulated([True, True], [True, True])  # told from the second step on
     assert [True] == accumulated([True, True], [True, False])  # one bad batch was thrown away
     assert [] == accumulated([True, True, False], [True])
+
+
+def test_an_engine_tells_its_micro_batches_without_a_loader() -> None:
+    lost, kept = [True, True, True], [True, False, False]
+
+    assert [False, False] == accumulated(lost, lost, loader=False, wrapper="DeepSpeedEngine")
+    assert [True] == accumulated(kept, loader=False, wrapper="DeepSpeedEngine")
+    assert [] == accumulated(lost, lost, loader=False)
 
 
 def annealed(period: int, *, batches: int = 8, per_step: bool = True, epoch: int = 0) -> list[bool]:

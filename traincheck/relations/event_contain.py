@@ -101,7 +101,7 @@ class EventContain:
             places = {(BACKWARD, BEFORE, GRAD), (BACKWARD, AFTER, GRAD), (OPTIMIZER_STEP, AFTER, GRAD)}
             return Needs(frozenset({BACKWARD, OPTIMIZER_STEP}), frozenset(places))
         if subject.child.startswith(SUM):
-            return Needs(frozenset({BACKWARD, OPTIMIZER_STEP, ZERO_GRAD, DATA_NEXT}))
+            return Needs(frozenset({BACKWARD, OPTIMIZER_STEP, ZERO_GRAD, DATA_NEXT, FORWARD}))
         if subject.child.startswith(USE):
             places = {(BACKWARD, BEFORE, GRAD), (BACKWARD, AFTER, GRAD), (OPTIMIZER_STEP, AFTER, GRAD)}
             return Needs(frozenset({BACKWARD, OPTIMIZER_STEP, ZERO_GRAD}), frozenset(places))

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Final
 
 from traincheck.relations import circumstances
 from traincheck.relations.contract import Example, Memory
-from traincheck.vocabulary import BACKWARD, DATA_NEXT, ZERO_GRAD
+from traincheck.vocabulary import BACKWARD, DATA_NEXT, FORWARD, ZERO_GRAD
 from traincheck.window import Window
 
-ON_END = 2
+ON_END: Final = 2
 """So many micro-batches, or steps, in a row: a program may throw the gradients of one bad batch away."""
+
+_ENGINE: Final = "DeepSpeedEngine"
 
 
 def examples(window: Window, memory: Memory) -> Iterator[Example]:
     """One for each step of several micro-batches and one optimizer."""
     steps = circumstances.optimizer_steps(window)
     batches = [call.seq for call in window.named(DATA_NEXT) if call.context.stage == "train" and not call.error]
+    if not batches:  # an engine that counts its micro-batches tells them without a loader
+        forwards = window.named(FORWARD)
+        batches = [call.seq for call in forwards if call.args.get("wrapper") == _ENGINE and call.context.grad_enabled]
     if len(steps) != 1 or len(batches) < 2:
         return
     step = steps[0]
