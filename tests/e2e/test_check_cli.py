@@ -235,7 +235,7 @@ def test_a_command_that_fails_untrained_is_not_clean(folder: Path) -> None:
 
     assert 2 == done.returncode
     assert "ended with status 3" in done.stderr
-    assert done.stdout.startswith("NOT CHECKED: ")
+    assert done.stdout.startswith("\nNOT CHECKED: ")
 
 
 def test_what_the_command_prints_stays_out_of_the_document(folder: Path) -> None:

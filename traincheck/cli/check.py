@@ -126,6 +126,8 @@ def _check_command(command: Sequence[str], chosen: Chosen, output_format: Format
         notes.append(NOTHING_TRAINED)
     if status:
         tell(NAME, f"the command failed: {command[0]} ended with status {status}; its verdict covers what ran")
+    if output_format is Format.TEXT:
+        emit("\n")  # sets the verdict apart from what the program printed
     _finish(_noted(result, notes), output_format, report, failed=status != 0)
 
 
