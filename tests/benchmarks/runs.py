@@ -42,9 +42,7 @@ def run(
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", **(env or {})}
     start = time.perf_counter()
     with open(where / "output.txt", "w+", encoding="utf-8", errors="replace") as output:
-        process = subprocess.Popen(
-            list(map(str, command)), cwd=where, env=env, stdout=output, stderr=output
-        )
+        process = subprocess.Popen(list(map(str, command)), cwd=where, env=env, stdout=output, stderr=output)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         wall_s = time.perf_counter() - start
