@@ -39,7 +39,7 @@ def by_steps(scratch: Path, args: argparse.Namespace) -> str:
     rows: list[list[object]] = []
     for steps in args.steps:
         trace, invariants = trace_of(scratch, steps, args.record_up_to), scratch / "invariants.json"
-        ours = [infer(scratch, trace, invariants) for _ in range(args.rounds)]
+        ours = [infer(scratch, [trace], invariants) for _ in range(args.rounds)]
         cpu_s = _median(ours, lambda run: run.cpu_s)
         costs: list[object] = [cpu_s, _median(ours, lambda run: run.peak_mb), count_ours(invariants)]
         if steps <= args.peer_up_to:
@@ -57,38 +57,49 @@ def by_steps(scratch: Path, args: argparse.Namespace) -> str:
 
 
 def by_cores(scratch: Path, args: argparse.Namespace) -> str:
-    """One long trace, by one process and by two."""
-    trace = scratch / "long"
-    steps = lengthen(trace_of(scratch, args.record_up_to, args.record_up_to), trace, events=args.events)
+    """So many events, by one process and by two: in one trace, which they share by hypotheses, and in two."""
+    rows: list[list[object]] = []
+    for count in (1, 2):
+        traces = [scratch / f"long{number}of{count}" for number in range(count)]
+        for trace in traces:
+            recorded = scratch / f"{trace.name}-recorded"
+            train_recorded(scratch, args.record_up_to, recorded)
+            lengthen(recorded, trace, events=args.events // count)
+        rows += _by_cores(scratch, traces, args)
+    return (
+        f"{args.events:,} events, recorded steps repeated, in one trace and in two; medians of {args.rounds} "
+        "interleaved runs. One process and two gave the same evidence, byte for byte. Two processes share traces as "
+        "long as there are as many; of a single one each reads everything and judges its share of the hypotheses.\n\n"
+        + table(["", "wall s", "CPU s", "peak MB", "faster (least-most)"], rows)
+    )
+
+
+def _by_cores(scratch: Path, traces: Sequence[Path], args: argparse.Namespace) -> list[list[object]]:
     runs: dict[int, list[Run]] = {1: [], 2: []}
     for _ in range(args.rounds):
         for jobs, done in runs.items():
-            done.append(infer(scratch, trace, scratch / f"by{jobs}.json", jobs))
-            print("measured:", jobs, done[-1].wall_s, done[-1].cpu_s, file=sys.stderr, flush=True)
+            done.append(infer(scratch, traces, scratch / f"by{jobs}.json", jobs))
+            print("measured:", len(traces), jobs, done[-1].wall_s, done[-1].cpu_s, file=sys.stderr, flush=True)
     if (scratch / "by1.evidence.json.gz").read_bytes() != (scratch / "by2.evidence.json.gz").read_bytes():
         raise SystemExit("two processes gave other evidence than one")
     ratios = sorted(one.wall_s / two.wall_s for one, two in zip(runs[1], runs[2], strict=True))
-    rows: list[list[object]] = [
+    faster = f"{statistics.median(ratios):.2f}x ({ratios[0]:.2f}-{ratios[-1]:.2f})"
+    return [
         [
-            f"{jobs} process{'es' if jobs > 1 else ''}",
+            f"{len(traces)} trace{'s' if len(traces) > 1 else ''}, {jobs} process{'es' if jobs > 1 else ''}",
             _median(done, lambda run: run.wall_s),
             _median(done, lambda run: run.cpu_s),
             _median(done, lambda run: run.peak_mb),
-            f"{statistics.median(ratios):.2f}x" if jobs > 1 else None,
+            faster if jobs > 1 else None,
         ]
         for jobs, done in runs.items()
     ]
-    return (
-        f"One trace of {args.events:,} events ({steps:,} steps, recorded ones repeated), medians of {args.rounds} "
-        f"interleaved runs; the ratio of wall times lies between {ratios[0]:.2f} and {ratios[-1]:.2f}. Both gave the "
-        "same evidence, byte for byte.\n\n" + table(["", "wall s", "CPU s", "peak MB", "faster"], rows)
-    )
 
 
 def of_checks(scratch: Path, args: argparse.Namespace) -> str:
     """Checks of a finished trace."""
     trace, invariants = trace_of(scratch, args.checked_steps, args.record_up_to), scratch / "invariants.json"
-    infer(scratch, trace_of(scratch, args.record_up_to, args.record_up_to), invariants)
+    infer(scratch, [trace_of(scratch, args.record_up_to, args.record_up_to)], invariants)
     rows: list[list[object]] = []
     for label, against in (("the zoo", ("--zoo", "pytorch")), ("its own invariants", ("-i", invariants))):
         done = [check(scratch, trace, *against) for _ in range(args.rounds)]

@@ -82,9 +82,9 @@ def copied(program: Path, where: Path) -> Path:
     return shutil.copytree(program.parent, where / "programs", dirs_exist_ok=True) / program.name
 
 
-def infer(where: Path, trace: Path, invariants: Path, jobs: int = 1) -> Run:
+def infer(where: Path, traces: Sequence[Path], invariants: Path, jobs: int = 1) -> Run:
     """Our inference by so many processes."""
-    return run([OUR_BIN / "traincheck-infer", trace, "-o", invariants, "-j", str(jobs)], where=where)
+    return run([OUR_BIN / "traincheck-infer", *traces, "-o", invariants, "-j", str(jobs)], where=where)
 
 
 def check(where: Path, trace: Path, *against: str | Path) -> Run:

@@ -33,7 +33,7 @@ def main() -> None:
         scratch = Path(name)
         trace, invariants = scratch / "trace", scratch / "invariants.json"
         train_recorded(scratch, args.steps, trace)
-        infer(scratch, trace, invariants)
+        infer(scratch, [trace], invariants)
         commands: dict[str, list[str | Path]] = {
             "python -c pass": [OUR_BIN / "python", "-c", "pass"],
             "traincheck-check --help": [OUR_BIN / "traincheck-check", "--help"],
