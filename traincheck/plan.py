@@ -99,6 +99,10 @@ class Plan:
         place = (key, point, kind)
         return place in (FULL_SNAPSHOTS if self.needs is None else self.needs.snapshots)
 
+    def wants_norms(self, key: str, point: str) -> bool:
+        """Whether the norms of gradients are measured ``before`` or ``after`` calls of this role."""
+        return (key, point) not in WITHOUT_NORMS and (self.needs is None or self.needs.reads_norms())
+
 
 class Interruption(Exception):
     """What a sink raises to end the program on purpose (``on_violation="raise"``): recording lets only this through."""

@@ -7,56 +7,39 @@ spread over all pairs of a batch, and a loss that was divided by the number of m
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from torch import Tensor
 
 from traincheck.record.fingerprints import unseen
-from traincheck.record.loss_weights import MOST_NODES
 from traincheck.values import Value
+
+MOST_NODES: Final = 24
+"""A sum over all parameters may lie beside what is judged; each node looked at takes some microseconds."""
 
 _LIKELIHOODS = ("NllLossBackward0", "NllLoss2DBackward0")
 _OF_LOGITS = {"LogSoftmaxBackward0": "log_softmax", "BinaryCrossEntropyWithLogitsBackward0": "sigmoid"}
 _PROBABILITIES = {"SoftmaxBackward0": "softmax", "SigmoidBackward0": "sigmoid"}
 _DIFFERENCES = ("SubBackward0", "RsubBackward1", "MseLossBackward0", "SmoothL1LossBackward0", "HuberLossBackward0")
+_TELLING: Final = frozenset({*_LIKELIHOODS, *_OF_LOGITS, *_DIFFERENCES})
 _QUOTIENTS = ("DivBackward0", "DivBackward1")
-_SAME_NUMBERS = (
-    "ToCopyBackward0",
-    "CloneBackward0",
-    "AliasBackward0",
-    "ViewBackward0",
-    "UnsafeViewBackward0",
-    "ReshapeAliasBackward0",
-    "PermuteBackward0",
-    "TransposeBackward0",
-    "SliceBackward0",
-    "SelectBackward0",
-    "IndexBackward0",
-    "SqueezeBackward0",
-    "SqueezeBackward1",
+_SAME_NUMBERS: Final = frozenset(
+    f"{name}Backward{number}"
+    for name in (
+        *("ToCopy", "Clone", "Alias", "View", "UnsafeView", "ReshapeAlias", "Permute", "Transpose", "Slice", "Select"),
+        *("Index", "Squeeze"),
+    )
+    for number in (0, 1)
 )
 """What moves numbers about and changes none."""
 
-_BETWEEN = (
-    *_SAME_NUMBERS,
-    *_LIKELIHOODS,
-    *_OF_LOGITS,
-    *_DIFFERENCES,
-    *_QUOTIENTS,
-    "AbsBackward0",
-    "AddBackward0",
-    "MeanBackward0",
-    "MeanBackward1",
-    "MulBackward0",
-    "MulBackward1",
-    "NegBackward0",
-    "PowBackward0",
-    "SqrtBackward0",
-    "SumBackward0",
-    "SumBackward1",
+_ELEMENT_WISE: Final = frozenset(
+    f"{name}Backward{number}"
+    for name in ("Abs", "Add", "Mean", "Mul", "Neg", "Pow", "Sqrt", "Sum")
+    for number in (0, 1)
 )
+_BETWEEN: Final = _SAME_NUMBERS | _TELLING | _ELEMENT_WISE | frozenset(_QUOTIENTS)
 """What lies between a loss and the outputs that it judges."""
-
 
 _MEANT = ("UnsqueezeBackward0", "AccumulateGrad")
 """What is given a new dimension, or is a parameter, may well be meant for all pairs."""
@@ -66,44 +49,55 @@ def loss_graph(loss: Any) -> dict[str, Value]:
     """What can be said of this loss; nothing where a compiler has put its graph away."""
     if not isinstance(loss, Tensor) or loss.numel() != 1 or loss.grad_fn is None:
         return {}
+    try:
+        with unseen():
+            return _said(loss.grad_fn)
+    except RuntimeError:  # a saved tensor was changed in place, or is gone: the program's own affair
+        return {}
+
+
+def _said(root: Any) -> dict[str, Value]:
     found: dict[str, Value] = {}
-    with unseen():
-        for node in _walk(loss.grad_fn):
-            for name, (wrong, words) in _findings(node):
-                if wrong or name not in found:
-                    found |= {name: wrong, f"{name}_as": words}
-        twice = _divided_twice(loss.grad_fn)
+    for node, name, below in _walk(root):
+        judged = _judged(node, name, below) if name in _TELLING and len(below) == 1 else None
+        if judged is not None and (judged[1] or judged[0] not in found):
+            found |= {judged[0]: judged[1], f"{judged[0]}_as": judged[2]}
+    twice = _divided_twice(root)
     return found if twice is None else found | {"divided_twice": twice[0], "divided_twice_as": twice[1]}
 
 
-def _walk(root: Any) -> Iterator[Any]:
+def _walk(root: Any) -> Iterator[tuple[Any, str, list[Any]]]:
+    """The nodes from the loss down to what it judges, each with its name and the nodes below it."""
     waiting, seen = [root], {root}
     for _ in range(MOST_NODES):
         if not waiting:
             return
         node = waiting.pop(0)
-        yield node
-        if node.name() in _BETWEEN:
-            below = [following for following in _below(node) if following not in seen]
-            seen.update(below)
-            waiting += below
+        name = node.name()
+        if name in _BETWEEN:
+            below = _below(node)
+            yield node, name, below
+            new = [following for following in below if following not in seen]
+            seen.update(new)
+            waiting += new
 
 
-def _findings(node: Any) -> Iterator[tuple[str, tuple[bool, str]]]:
-    name, below = node.name(), _below(node)
-    if name in _OF_LOGITS and below:
-        given = _PROBABILITIES.get(_source(below[0]).name(), "")
-        yield "probabilities", (bool(given), f"{given}, and then {_OF_LOGITS[name]} of what it gave")
-    elif name in _LIKELIHOODS and below:
-        given = _PROBABILITIES.get(_source(below[0]).name(), "")
-        yield "probabilities", (bool(given), f"{given} without a logarithm")
-    elif name in _DIFFERENCES and len(below) == 1:
-        shape, given_shape = _shape(node), _shape(below[0])
-        if below[0].name() == "ExpandBackward0" and _below(below[0]):
-            shape, given_shape = given_shape, _shape(_below(below[0])[0])
-        predicted = not _source(below[0]).name().endswith(_MEANT)
-        if predicted and shape is not None and given_shape is not None:
-            yield "all_pairs", (_spread(given_shape, shape), f"{given_shape} became {shape}")
+def _judged(node: Any, name: str, below: list[Any]) -> tuple[str, bool, str] | None:
+    """What a node says with the one that it is given: the name of the fact, whether it is wrong, and in words."""
+    source = _source(below[0]).name()
+    kind = _PROBABILITIES.get(source, "")
+    if name in _OF_LOGITS:
+        return "probabilities", bool(kind), f"{kind}, and then {_OF_LOGITS[name]} of what it gave"
+    if name in _LIKELIHOODS:
+        return "probabilities", bool(kind), f"{kind} without a logarithm"
+    if source.endswith(_MEANT):
+        return None
+    shape, given = _shape(node), _shape(below[0])
+    if below[0].name() == "ExpandBackward0":
+        shape, given = given, _shape(_below(below[0])[0])
+    if shape is None or given is None:
+        return None
+    return "all_pairs", _spread(given, shape), f"{given} became {shape}"
 
 
 def _spread(given: tuple[int, ...], shape: tuple[int, ...]) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from traincheck.events import Record, Snapshot
-from traincheck.plan import WITHOUT_NORMS, Plan
+from traincheck.plan import Plan
 from traincheck.record.boundary import Boundary
 from traincheck.record.calls import Calls, OpenCall
 from traincheck.record.fingerprints import fingerprints, norms, unseen
@@ -55,7 +55,7 @@ class Snapshots:
     def _grads(self, call: OpenCall, point: str, owned: Callable[[], list[Owned]]) -> None:
         _, names, params = self._models.listed(owned())
         grads = [param.grad for param in params]
-        lengths = () if (call.role, point) in WITHOUT_NORMS else norms(grads)
+        lengths = norms(grads) if self._plan.wants_norms(call.role, point) else ()
         self._put(call, point, GRAD, names, fingerprints(grads), lengths)
 
     def buffers(self, call: OpenCall | None, point: str, tree: Tree | None) -> None:

@@ -74,7 +74,7 @@ class Consistent:
         calls = frozenset({OPTIMIZER_STEP})
         if subject.across == "ranks":
             kinds = {PARAM: (PARAM, GRAD)}.get(subject.kind, (subject.kind,))
-            return Needs(calls, frozenset((OPTIMIZER_STEP, PLACES[kind], kind) for kind in kinds))
+            return Needs(calls, frozenset((OPTIMIZER_STEP, PLACES[kind], kind) for kind in kinds), norms=False)
         if subject.across == "copies":
             return Needs(calls, frozenset({(OPTIMIZER_STEP, BEFORE, PARAM), (OPTIMIZER_STEP, BEFORE, ROUNDED)}))
         if subject.across == "steps":

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from traincheck.values import Fields
+from traincheck.vocabulary import GRAD
 from traincheck.window import Window
 
 SubjectT = TypeVar("SubjectT")
@@ -26,9 +27,17 @@ class Needs:
     """Roles, or API names of calls without one."""
     snapshots: frozenset[tuple[str, str, str]] = frozenset()
     """``(key of the call, point, kind of variable)``, for example ``("optimizer.step", "after", "param")``."""
+    norms: bool = True
+    """Whether the norms of gradients are read, and not only their content."""
 
     def __or__(self, other: Needs) -> Needs:
-        return Needs(self.calls | other.calls, self.snapshots | other.snapshots)
+        return Needs(
+            self.calls | other.calls, self.snapshots | other.snapshots, self.reads_norms() or other.reads_norms()
+        )
+
+    def reads_norms(self) -> bool:
+        """Whether there is a norm that is read."""
+        return self.norms and any(kind == GRAD for _, _, kind in self.snapshots)
 
 
 @dataclass(frozen=True, slots=True)
