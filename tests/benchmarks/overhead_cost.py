@@ -135,9 +135,10 @@ def measured(program: Program, args: argparse.Namespace) -> list[object]:
             ways["peer"] = bench.peer
             ways["peer, 1 in 10"] = lambda: bench.peer("--sampling-interval", "10")
         runs: dict[str, list[Run]] = {way: [] for way in (*ways, "peer", "peer, 1 in 10")}
-        for _ in range(args.rounds):
+        for number in range(args.rounds):
             for way, start in ways.items():
-                runs[way].append(start())
+                if number < args.peer_rounds or not way.startswith("peer"):
+                    runs[way].append(start())
     plain, clock = runs["plain"], args.clock
     steps_ms = [typical(found, clock) for found in plain]
     full_ms = [typical(found, clock) for found in runs["full"]]
@@ -153,6 +154,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500, help="of the runs that are compared as a whole")
     parser.add_argument("--short", type=int, default=40, help="steps of the runs whose median step is compared")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--peer-rounds", type=int, default=1, help="of them with the peer, which takes far longer")
     parser.add_argument("--clock", choices=("ms", "cpu_ms"), default="ms", help="cpu_ms: on a machine that is shared")
     parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=list(PROGRAMS))
     parser.add_argument("--section", default="all programs", help="name of the section of RESULTS.md")
@@ -170,8 +172,8 @@ def main() -> None:
         "*Off*: a watch was opened and closed before the training. *Budget*: `traincheck.watch()` as it is, all "
         f"{args.steps} steps together. *Every step*: `overhead=None`; *full collection*: `traincheck-collect`; both "
         f"the median of {args.short} steps. There is no selective collection: what is recorded is chosen only when "
-        "checking. *The peer*: its full collection, as it is and (all steps together) with one step in ten sampled; "
-        "it is run on programs of one process and one file.\n\n"
+        "checking. *The peer*: its full collection, as it is and (all steps together) with one step in ten sampled, "
+        f"{args.peer_rounds} of the rounds; it is run on programs of one process and one file.\n\n"
         + table([*columns, "the peer", "the peer, 1 in 10"], rows)
     )
     publish(f"overhead: {args.section}", f"Watching and collecting: {args.section}", body, write=args.write)
