@@ -103,6 +103,10 @@ class Plan:
         """Whether the norms of gradients are measured ``before`` or ``after`` calls of this role."""
         return (key, point) not in WITHOUT_NORMS and (self.needs is None or self.needs.reads_norms())
 
+    def wants_detail(self, name: str) -> bool:
+        """Whether this argument, which takes time to work out, is read by anybody."""
+        return self.needs is None or name in self.needs.details
+
 
 class Interruption(Exception):
     """What a sink raises to end the program on purpose (``on_violation="raise"``): recording lets only this through."""

@@ -118,6 +118,9 @@ def one(key: str) -> str:
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
+TARGET_WEIGHT: Final = "target_weight"
+"""An argument of ``backward``: how much one target counts in it."""
+
 STAGES: Final = ("init", "train", "eval", "checkpoint")
 """What a program is doing: before its first training batch, training, evaluating, saving or loading."""
 

@@ -21,7 +21,7 @@ from traincheck.record.models import Tree, innermost
 from traincheck.record.named import DATA_PARALLEL, layers_of
 from traincheck.record.patching import Hook
 from traincheck.values import Value
-from traincheck.vocabulary import AFTER, BACKWARD, BEFORE, FORWARD, MODE_EVAL, MODE_TRAIN, MODULE_FORWARD
+from traincheck.vocabulary import AFTER, BACKWARD, BEFORE, FORWARD, MODE_EVAL, MODE_TRAIN, MODULE_FORWARD, TARGET_WEIGHT
 
 if TYPE_CHECKING:
     from traincheck.record.session import Session
@@ -192,7 +192,8 @@ class BackwardHooks:
             described["scaled"] = True
         call = session.open(BACKWARD, "torch.Tensor.backward", "", described)
         if call is not None:
-            self._weights[call.seq] = session.boundary.run("weights of targets", target_weight, loss)
+            if session.plan.wants_detail(TARGET_WEIGHT):
+                self._weights[call.seq] = session.boundary.run("weights of targets", target_weight, loss)
             call.args.update(session.boundary.run("graph of the loss", loss_graph, loss) or {})
         session.boundary.run("gradients left", session.carried.backward_begins)
         session.snapshots.grads(call, BEFORE, session.models.params)

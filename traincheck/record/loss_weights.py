@@ -16,6 +16,7 @@ from torch import Tensor
 
 from traincheck.record.fingerprints import number, unseen
 from traincheck.values import Value
+from traincheck.vocabulary import TARGET_WEIGHT
 
 MOST_NODES: Final = 64
 
@@ -52,7 +53,7 @@ class TargetWeight:
         if above is None or not below or not math.isfinite(below) or not counted:
             return {}
         return {
-            "target_weight": above / below / (counted if self.mean else 1),
+            TARGET_WEIGHT: above / below / (counted if self.mean else 1),
             "targets": self.targets,
             "counted": counted,
             "classes": self.classes,

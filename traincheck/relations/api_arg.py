@@ -34,6 +34,7 @@ from traincheck.vocabulary import (
     OPTIMIZER_LOAD,
     OPTIMIZER_STEP,
     SPECTRAL_NORM,
+    TARGET_WEIGHT,
     TRAINER_STEP,
     ZERO_GRAD,
     one,
@@ -59,7 +60,7 @@ TABLE: Final[tuple[tuple[str, str, tuple[How, ...], str], ...]] = (
     (LOSS, "input_dtype", ("steady",), ""),
     (LOSS, "input_size", ("equal",), "target_size"),
     (SPECTRAL_NORM, "aligned", ("true",), ""),
-    (BACKWARD, "target_weight", ("same in step",), ""),
+    (BACKWARD, TARGET_WEIGHT, ("same in step",), ""),
     (BACKWARD, "probabilities", ("false",), ""),
     (BACKWARD, "all_pairs", ("false",), ""),
     (BACKWARD, "divided_twice", ("false",), ""),
@@ -114,7 +115,8 @@ class APIArg:
             return Needs(frozenset({subject.call, LR_STEP, TRAINER_STEP}))
         if subject.call == COLLECTIVE:
             return Needs(frozenset({OPTIMIZER_STEP, *COLLECTIVES}))
-        return Needs(frozenset({subject.call, *ALSO.get(subject.argument, ())}))
+        details = frozenset({subject.argument} & {TARGET_WEIGHT})
+        return Needs(frozenset({subject.call, *ALSO.get(subject.argument, ())}), details=details)
 
     def examples(self, subject: Argument, window: Window, memory: Memory) -> Iterable[Example]:
         if subject.how == "apart on ranks":
@@ -167,7 +169,7 @@ class APIArg:
 
 ALSO: Final[Mapping[str, tuple[str, ...]]] = {
     "through_wrapper": (BACKWARD, OPTIMIZER_STEP, *COLLECTIVES),
-    "target_weight": (FORWARD, OPTIMIZER_STEP),
+    TARGET_WEIGHT: (FORWARD, OPTIMIZER_STEP),
     "first hash": (OPTIMIZER_STEP,),
     "training": (FORWARD, BACKWARD, OPTIMIZER_STEP),
     "again": (ZERO_GRAD,),
@@ -199,7 +201,7 @@ SENTENCES: Final = {
     "probabilities": "a loss that takes logits, or log-probabilities, is not given probabilities",
     "all_pairs": "a difference of predictions and targets has one number for each prediction",
     "divided_twice": "a mean loss is divided by the number of micro-batches once",
-    "target_weight": "every target of a step weighs the same in the gradient, whichever micro-batch it is in",
+    TARGET_WEIGHT: "every target of a step weighs the same in the gradient, whichever micro-batch it is in",
 }
 """Where the argument's name and what it is make no sentence."""
 

@@ -29,11 +29,12 @@ class Needs:
     """``(key of the call, point, kind of variable)``, for example ``("optimizer.step", "after", "param")``."""
     norms: bool = True
     """Whether the norms of gradients are read, and not only their content."""
+    details: frozenset[str] = frozenset()
+    """Arguments that take time to work out, and are worked out only where they are read."""
 
     def __or__(self, other: Needs) -> Needs:
-        return Needs(
-            self.calls | other.calls, self.snapshots | other.snapshots, self.reads_norms() or other.reads_norms()
-        )
+        norms = self.reads_norms() or other.reads_norms()
+        return Needs(self.calls | other.calls, self.snapshots | other.snapshots, norms, self.details | other.details)
 
     def reads_norms(self) -> bool:
         """Whether there is a norm that is read."""

@@ -14,7 +14,7 @@ from traincheck.events import Call
 from traincheck.relations import circumstances
 from traincheck.relations.contract import Example
 from traincheck.values import Fields
-from traincheck.vocabulary import BACKWARD, FORWARD, OPTIMIZER_STEP
+from traincheck.vocabulary import BACKWARD, FORWARD, OPTIMIZER_STEP, TARGET_WEIGHT
 from traincheck.window import Window
 
 NOTICEABLE: Final = 1.5
@@ -69,7 +69,7 @@ def _by_optimizer_step(window: Window) -> Iterator[list[_Pass]]:
         if call.role == FORWARD:
             forwards += call.context.grad_enabled
         elif call.role == BACKWARD:
-            weight, counted, targets = (call.args.get(name) for name in ("target_weight", "counted", "targets"))
+            weight, counted, targets = (call.args.get(name) for name in (TARGET_WEIGHT, "counted", "targets"))
             if isinstance(weight, float) and isinstance(counted, int) and isinstance(targets, int) and counted:
                 passes.append(_Pass(call, weight, counted, targets - counted))
                 kinds.add(call.args.get("classes"))
