@@ -43,9 +43,9 @@ def main() -> None:
     rows.append(_row("the first upon the last", upon, plain_ms))
     body = (
         f"{args.steps} steps of `programs/ddp_steps.py` (3 M parameters, batch {args.batch} a process, two gloo "
-        f"processes of one thread, {plain_ms:.1f} ms a step), {BLOCK} steps with the invariants, {BLOCK} without, and so "
-        f"on in one run; medians of {args.rounds} runs (least-most). Fingerprints of gradients and parameters are most of "
-        "the first line; where the other invariants are checked too, they need the same ones.\n\n"
+        f"processes of one thread, {plain_ms:.1f} ms a step), {BLOCK} steps with the invariants, {BLOCK} without, and "
+        f"so on in one run; medians of {args.rounds} runs (least-most). Fingerprints of gradients and parameters are "
+        "most of the first line; where the other invariants are checked too, they need the same ones.\n\n"
     ) + table(["checked", "ms added", "% of the step"], rows)
     publish("ranks", "Comparing ranks", body, write=args.write)
 
