@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import sysconfig
 from pathlib import Path
@@ -13,6 +14,8 @@ from traincheck.vocabulary import ATTENTION, DROPOUT, MATMUL, MODULE_FORWARD
 NOWHERE: Final = frozenset({MODULE_FORWARD, DROPOUT, ATTENTION, MATMUL})
 """Calls of which a step has many, all from the same few places inside models."""
 
+MOST_NAMES: Final = 4096
+
 _INSTALLED: Final = ("site-packages", "dist-packages")
 _OURS: Final = "traincheck"
 
@@ -22,7 +25,7 @@ class Sites:
 
     def __init__(self) -> None:
         self._standard = sysconfig.get_paths()["stdlib"]
-        self._here = Path.cwd()
+        self._here = _current_directory()
         self._names: dict[int, tuple[CodeType, str]] = {}
         """By identity, the file as it is shown, empty for what is not the user's. The code object is kept alive."""
 
@@ -33,6 +36,8 @@ class Sites:
             code = frame.f_code
             known = self._names.get(id(code))
             if known is None:
+                if len(self._names) >= MOST_NAMES:  # a program may make functions as it runs
+                    self._names.clear()
                 known = self._names[id(code)] = (code, self._name(code, str(frame.f_globals.get("__name__", ""))))
             if known[1]:
                 return f"{known[1]}:{frame.f_lineno}"
@@ -48,3 +53,10 @@ class Sites:
         if any(part in _INSTALLED for part in path.parts) or file.startswith(self._standard):
             return ""
         return str(path.relative_to(self._here)) if path.is_relative_to(self._here) else file
+
+
+def _current_directory() -> Path:
+    try:
+        return Path.cwd()
+    except OSError:  # it was deleted: files are shown whole
+        return Path(os.devnull)
