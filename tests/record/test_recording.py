@@ -75,12 +75,26 @@ def test_a_selective_recording_tells_the_same(needs: Needs, record) -> None:
     torch.manual_seed(5)
     full = record(train)
     torch.manual_seed(5)
-    selective = record(train, Plan.for_needs([needs]))
+    selective = record(train, Plan.for_needs([needs, Needs(details=frozenset({"target_weight"}))]))
     roles = needs.calls | {"forward", "backward", "optimizer.step", "optimizer.zero_grad", "data.next"}
 
     assert _told(full, roles, needs.snapshots) == _told(selective, roles, needs.snapshots)
     assert [w.variables for w in full.windows] == [w.variables for w in selective.windows]
     assert len(selective.records) < len(full.records)
+
+
+def test_what_takes_time_is_worked_out_only_where_it_is_read(record) -> None:
+    places = frozenset({("optimizer.step", "after", "grad")})
+    torch.manual_seed(5)
+    read = record(train, Plan.for_needs([Needs(snapshots=places, details=frozenset({"target_weight"}))]))
+    torch.manual_seed(5)
+    unread = record(train, Plan.for_needs([Needs(snapshots=places, norms=False)]))
+
+    assert all("target_weight" in call.args for call in read.calls("backward"))
+    assert not any("target_weight" in call.args for call in unread.calls("backward"))
+    assert all(snapshot.values for snapshot in read.snapshots())
+    assert not any(snapshot.values for snapshot in unread.snapshots())
+    assert [snapshot.hashes for snapshot in read.snapshots()] == [snapshot.hashes for snapshot in unread.snapshots()]
 
 
 def test_snapshots_show_what_moves(record) -> None:
