@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -100,6 +101,18 @@ def test_sarif_names_rules_levels_and_places(bad: CheckResult) -> None:
     place = {"artifactLocation": {"uri": "train.py"}, "region": {"startLine": 31}}
     assert place == location["physicalLocation"]
     assert [True] == [invocation["executionSuccessful"] for invocation in run["invocations"]]
+
+
+@pytest.mark.parametrize(
+    "site", ["", ":", "train.py", "train.py:", ":3", f"train.py:{'9' * 5000}", "train.py:³", "a:b:-1"]
+)
+def test_a_place_that_is_none_is_left_out_of_sarif(bad: CheckResult, site: str) -> None:
+    first, *others = bad.findings
+    cause = replace(first.violations[0], site=site)
+    changed = replace(bad, findings=(replace(first, violations=(cause,)), *others))
+
+    (location,) = loads(sarif.dump(changed))["runs"][0]["results"][0]["locations"]
+    assert ["logicalLocations"] == list(location)
 
 
 def test_sarif_tells_an_unchecked_run_as_unsuccessful(unchecked: CheckResult) -> None:

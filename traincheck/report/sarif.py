@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 from urllib.parse import quote
@@ -40,6 +41,9 @@ def dump(result: CheckResult) -> str:
         ],
     }
     return json.dumps(log, indent=2, allow_nan=False) + "\n"
+
+
+_LINE: Final = re.compile("[0-9]{1,9}")
 
 
 def _version() -> str:
@@ -84,7 +88,7 @@ def _invocation(result: CheckResult) -> dict[str, object]:
 def _location(cause: Violation) -> dict[str, object]:
     location: dict[str, object] = {}
     file, _, line = cause.site.rpartition(":")
-    if file and line.isdecimal() and line.isascii():
+    if file and _LINE.fullmatch(line):  # a trace may hold anything there
         place = {"artifactLocation": {"uri": quote(file)}, "region": {"startLine": int(line)}}
         location["physicalLocation"] = place
     if cause.api:
