@@ -18,6 +18,12 @@ from traincheck.window import Window
 MAX_NAMES: Final = 64
 """So many lists of names are remembered; then both ends begin anew."""
 
+SMALL_BYTES: Final = 16_384
+"""Shorter ones travel as they are: to press them would take longer."""
+
+_PRESSED: Final = b"x"
+"""How a pressed one begins; the others are JSON objects."""
+
 _NAMES: Final = [name for name, _ in COLUMNS].index("names")
 
 
@@ -46,10 +52,11 @@ class Packer:
             "names": list(self._names)[known:],
             "rows": rows,
         }
-        return zlib.compress(json.dumps(message, separators=(",", ":")).encode(), 1)
+        text = json.dumps(message, separators=(",", ":")).encode()
+        return text if len(text) < SMALL_BYTES else zlib.compress(text, 1)
 
     def forget(self) -> None:
-        """The last parcel was not sent, or too much is remembered: the next one says everything again."""
+        """The next parcel says everything again."""
         self._fresh = True
         self._names.clear()
         self._variables = None
@@ -79,13 +86,20 @@ class Unpacker:
         self._reader = RowReader()
         self._names: list[list[str]] = []
         self._variables: dict[str, Variable] = {}
+        self._missed = False
 
-    def unpack(self, parcel: bytes) -> Window:
-        """The window. Raises ``ValueError`` on anything that is not a parcel."""
+    def forget(self) -> None:
+        """Parcels were missed: what comes is understood from the next one on that says everything again."""
+        self._missed = True
+
+    def unpack(self, parcel: bytes) -> Window | None:
+        """The window; ``None`` while it cannot be understood. Raises ``ValueError`` on anything that is no parcel."""
         try:
-            message = json.loads(zlib.decompress(parcel))
+            message = json.loads(zlib.decompress(parcel) if parcel.startswith(_PRESSED) else parcel)
             if message["fresh"]:
-                self._names = []
+                self._names, self._missed = [], False
+            if self._missed:
+                return None
             self._names += message["names"]
             records = [self._reader.record(self._cells(row)) for row in message["rows"]]
             window = (int(message["step"]), bool(message["follows"]), bool(message["final"]))

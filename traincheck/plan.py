@@ -54,6 +54,9 @@ FULL_SNAPSHOTS: Final = frozenset(
 )
 """Every place at which a full recording looks at variables: ``(key of the call, point, kind)``."""
 
+ONLY_CHANGES: Final = frozenset({(BACKWARD, AFTER, GRAD)})
+"""Where relations ask no more than what changed within the call: what was not there before it need not be read."""
+
 WITHOUT_NORMS: Final = frozenset({(BACKWARD, AFTER)})
 """Where only the content of gradients is looked at: relations read their norms at the step that applies them."""
 
@@ -99,13 +102,17 @@ class Plan:
         place = (key, point, kind)
         return place in (FULL_SNAPSHOTS if self.needs is None else self.needs.snapshots)
 
+    def reads_added(self, key: str, point: str, kind: str) -> bool:
+        """Whether the content of variables is read there that did not exist before the call."""
+        return self.needs is None or (key, point, kind) not in ONLY_CHANGES
+
     def wants_norms(self, key: str, point: str) -> bool:
         """Whether the norms of gradients are measured ``before`` or ``after`` calls of this role."""
         return (key, point) not in WITHOUT_NORMS and (self.needs is None or self.needs.reads_norms())
 
-    def wants_detail(self, name: str) -> bool:
-        """Whether this argument, which takes time to work out, is read by anybody."""
-        return self.needs is None or name in self.needs.details
+    def wants_detail(self, *names: str) -> bool:
+        """Whether any of these arguments, which take time to work out, is read by anybody."""
+        return self.needs is None or not self.needs.details.isdisjoint(names)
 
 
 class Interruption(Exception):

@@ -119,7 +119,29 @@ def one(key: str) -> str:
 
 
 TARGET_WEIGHT: Final = "target_weight"
-"""An argument of ``backward``: how much one target counts in it."""
+"""How much one target counts in a backward pass."""
+LOSS_GRAPH: Final = ("probabilities", "all_pairs", "divided_twice")
+"""What the graph of a loss tells of it."""
+LABELS_ENDED: Final = "eos_dropped"
+LABELS_PADDED: Final = "pad_counted"
+LABELS_SHIFTED: Final = "labels_shifted"
+MASK_INVERTED: Final = "mask_inverted"
+AWAKE: Final = "awake"
+"""A part that was put into evaluation mode trains on."""
+CARRIED: Final = "carried"
+"""What the loss of another optimizer left in gradients is applied."""
+LEFT_OUT: Final = "left_out"
+PASSED_OVER: Final = "passed_over"
+"""Parameters that no optimizer holds: of layers that no model registers, and of models that train."""
+UNTIED: Final = "untied"
+
+DETAILS: Final = frozenset(
+    {
+        *(TARGET_WEIGHT, *LOSS_GRAPH, LABELS_ENDED, LABELS_PADDED, LABELS_SHIFTED, MASK_INVERTED),
+        *(AWAKE, CARRIED, LEFT_OUT, PASSED_OVER, UNTIED),
+    }
+)
+"""Arguments of calls that take time to work out: that is done where somebody reads them, and nowhere else."""
 
 STAGES: Final = ("init", "train", "eval", "checkpoint")
 """What a program is doing: before its first training batch, training, evaluating, saving or loading."""

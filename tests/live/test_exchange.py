@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from traincheck.events import Call, Context, Process, Record, Snapshot, Variable
-from traincheck.exchange import MAX_OUTSTANDING, Exchange, Group
+from traincheck.exchange import FRESH_EVERY, SLOTS, Exchange, Group
 from traincheck.parcel import Packer, Unpacker
 from traincheck.relations.contract import Needs
 from traincheck.vocabulary import AFTER, OPTIMIZER_STEP, PARAM, RANKS_PART
@@ -29,18 +29,14 @@ class FakeStore:
         self._used()
         self.values[key] = value
 
-    def get(self, key: str) -> bytes:
+    def multi_get(self, keys: list[str]) -> list[bytes]:
         self._used()
-        assert key in self.values, "a real store would wait here"
-        return self.values[key]
+        assert self.values.keys() >= set(keys), "a real store would wait here"
+        return [self.values[key] for key in keys]
 
     def check(self, keys: list[str]) -> bool:
         self._used()
         return all(key in self.values for key in keys)
-
-    def delete_key(self, key: str) -> bool:
-        self._used()
-        return self.values.pop(key, None) is not None
 
     def _used(self) -> None:
         if self.lost:
@@ -91,7 +87,7 @@ def test_a_step_is_handed_on_with_its_peers_once_every_rank_ended_it() -> None:
     assert [(7,), (8,)] == [snapshot.hashes for snapshot in snapshots if snapshot is not None]
 
 
-def test_when_the_others_were_faster_nothing_is_late_and_the_store_is_empty_again() -> None:
+def test_when_the_others_were_faster_nothing_is_late_and_the_store_does_not_grow() -> None:
     store = FakeStore()
     first, *others = ranks(store, 4)
 
@@ -99,7 +95,7 @@ def test_when_the_others_were_faster_nothing_is_late_and_the_store_is_empty_agai
         for rank, other in enumerate(others, start=1):
             other.submit(window(rank, step, world_size=4))
         assert [step] == [joint.step for joint in first.submit(window(0, step, world_size=4)) if len(joint.peers) == 4]
-    assert {} == store.values
+    assert 3 * SLOTS == len(store.values)
     assert 0 == first.skipped
 
 
@@ -135,7 +131,7 @@ def test_every_window_comes_out_once_and_in_order_whatever_the_timing(second_is_
         rank = int(is_second)
         released = (first, second)[rank].submit(window(rank, steps[rank]))
         steps[rank] += 1
-        assert len(store.values) <= MAX_OUTSTANDING
+        assert len(store.values) <= SLOTS
         if rank == 0:
             out += released
     out += first.finish(timeout_s=0)
@@ -157,6 +153,23 @@ def test_a_dead_rank_makes_steps_be_skipped_and_blocks_nobody() -> None:
     assert list(range(30)) == [each.step for each in out]
     assert [0] == [each.step for each in out if each.peers]
     assert 29 == first.skipped
+
+
+def test_what_a_rank_left_too_early_is_skipped_and_what_follows_is_understood_again() -> None:
+    first, second = ranks(FakeStore())
+    for step in range(SLOTS + 3):
+        second.submit(window(1, step))
+    late = [each for step in range(SLOTS + 3) for each in first.submit(window(0, step))]
+    out = []
+    for step in range(SLOTS + 3, 2 * FRESH_EVERY):
+        second.submit(window(1, step))
+        out += first.submit(window(0, step))
+
+    assert not any(each.peers for each in late)
+    assert list(range(2 * FRESH_EVERY)) == [each.step for each in late + out]
+    joint = [each.step for each in out if each.peers]
+    assert list(range(FRESH_EVERY, 2 * FRESH_EVERY)) == joint
+    assert FRESH_EVERY == first.skipped
 
 
 def test_a_rank_that_is_done_is_not_waited_for() -> None:

@@ -19,7 +19,7 @@ from traincheck.events import Call, Snapshot, StepEnd, VariableTable
 from traincheck.plan import Plan
 from traincheck.record import Session
 from traincheck.relations.contract import Needs
-from traincheck.vocabulary import PARAM
+from traincheck.vocabulary import DETAILS, PARAM
 
 
 class Net(nn.Module):
@@ -75,7 +75,7 @@ def test_a_selective_recording_tells_the_same(needs: Needs, record) -> None:
     torch.manual_seed(5)
     full = record(train)
     torch.manual_seed(5)
-    selective = record(train, Plan.for_needs([needs, Needs(details=frozenset({"target_weight"}))]))
+    selective = record(train, Plan.for_needs([needs, Needs(details=DETAILS)]))
     roles = needs.calls | {"forward", "backward", "optimizer.step", "optimizer.zero_grad", "data.next"}
 
     assert _told(full, roles, needs.snapshots) == _told(selective, roles, needs.snapshots)
@@ -86,7 +86,7 @@ def test_a_selective_recording_tells_the_same(needs: Needs, record) -> None:
 def test_what_takes_time_is_worked_out_only_where_it_is_read(record) -> None:
     places = frozenset({("optimizer.step", "after", "grad")})
     torch.manual_seed(5)
-    read = record(train, Plan.for_needs([Needs(snapshots=places, details=frozenset({"target_weight"}))]))
+    read = record(train, Plan.for_needs([Needs(snapshots=places, details=DETAILS)]))
     torch.manual_seed(5)
     unread = record(train, Plan.for_needs([Needs(snapshots=places, norms=False)]))
 
@@ -95,6 +95,29 @@ def test_what_takes_time_is_worked_out_only_where_it_is_read(record) -> None:
     assert all(snapshot.values for snapshot in read.snapshots())
     assert not any(snapshot.values for snapshot in unread.snapshots())
     assert [snapshot.hashes for snapshot in read.snapshots()] == [snapshot.hashes for snapshot in unread.snapshots()]
+
+
+@pytest.mark.parametrize("cleared", [True, False])
+def test_what_a_backward_pass_changed_is_told_without_reading_what_was_not_there(cleared: bool, record) -> None:
+    def accumulates() -> None:
+        model = nn.Linear(3, 2)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(3):
+            optimizer.zero_grad(set_to_none=cleared)
+            model(torch.ones(4, 3)).sum().backward()
+            model.bias.requires_grad_(False)
+            model(torch.ones(4, 3)).mean().backward()
+            model.bias.requires_grad_(True)
+            optimizer.step()
+
+    places = frozenset({("backward", "before", "grad"), ("backward", "after", "grad")})
+    found = []
+    for plan in (None, Plan.for_needs([Needs(snapshots=places)])):
+        run = record(accumulates) if plan is None else record(accumulates, plan)
+        found.append([window.changes(call, "grad") for window in run.windows for call in window.named("backward")])
+
+    assert found[0] == found[1]
+    assert {"Linear.weight": True, "Linear.bias": False} in found[1]
 
 
 def test_snapshots_show_what_moves(record) -> None:

@@ -71,7 +71,7 @@ class CheckpointHooks:
         if not isinstance(owner, Module):
             return None
         models.add(owner)
-        session.describe(again=True)
+        session.describe()
         described = {"strict": bool(argument(args, kwargs, 2, "strict", True))}
         call = session.open(self._role, api, models.path(innermost(owner)), described)
         tree = models.tree(owner)
@@ -108,7 +108,7 @@ class CheckpointHooks:
         }
         names = {_clean(name) for name in given}
         session.models.loaded.update({tensor: True for name, tensor in live.items() if name in names})
-        session.describe(again=True)
+        session.describe()
         tree = session.models.tree(args[0])
         session.snapshots.params(call, AFTER, lambda: [] if tree is None else tree.params)
 

@@ -21,7 +21,23 @@ from traincheck.record.models import Tree, innermost
 from traincheck.record.named import DATA_PARALLEL, layers_of
 from traincheck.record.patching import Hook
 from traincheck.values import Value
-from traincheck.vocabulary import AFTER, BACKWARD, BEFORE, FORWARD, MODE_EVAL, MODE_TRAIN, MODULE_FORWARD, TARGET_WEIGHT
+from traincheck.vocabulary import (
+    AFTER,
+    AWAKE,
+    BACKWARD,
+    BEFORE,
+    CARRIED,
+    FORWARD,
+    LABELS_ENDED,
+    LABELS_PADDED,
+    LABELS_SHIFTED,
+    LOSS_GRAPH,
+    MASK_INVERTED,
+    MODE_EVAL,
+    MODE_TRAIN,
+    MODULE_FORWARD,
+    TARGET_WEIGHT,
+)
 
 if TYPE_CHECKING:
     from traincheck.record.session import Session
@@ -90,7 +106,7 @@ class ForwardHooks:
             session.calls.thread.modules.append("")
             session.calls.thread.modes.append(False)
             return _Pass(None)
-        session.describe()
+        session.walk()
         inner = innermost(module)
         path = models.path(inner)
         session.calls.thread.modules.append(path)
@@ -108,17 +124,17 @@ class ForwardHooks:
         if wrapper == "AveragedModel" and session.step:
             described["averaged_steps"] = _averaged_steps(module)
         if inner.training:
-            described |= session.boundary.run("parts set aside", session.set_aside.awake, inner) or {}
+            described |= session.answer([AWAKE], "parts set aside", session.set_aside.awake, inner)
         call = session.open(FORWARD, f"{qualified(type(inner))}.forward", path, described)
         if call is None:
             return _Pass(None)
         if call.recorded:
             session.calls.thread.tokens = tokens_of(inputs)
             call.args["inputs"] = session.boundary.run("inputs", batch_fingerprint, inputs)
-            call.args.update(session.boundary.run("labels", end_labels, inner, kwargs) or {})
-            call.args.update(session.boundary.run("labels", padding_labels, kwargs) or {})
-            call.args.update(session.boundary.run("labels", shifted_labels, inner, kwargs) or {})
-            call.args.update(session.boundary.run("mask", attention_mask_judged, kwargs) or {})
+            call.args.update(session.answer([LABELS_ENDED], "labels", end_labels, inner, kwargs))
+            call.args.update(session.answer([LABELS_PADDED], "labels", padding_labels, kwargs))
+            call.args.update(session.answer([LABELS_SHIFTED], "labels", shifted_labels, inner, kwargs))
+            call.args.update(session.answer([MASK_INVERTED], "mask", attention_mask_judged, kwargs))
         tree = models.tree(inner)
         if not isinstance(module, DistributedDataParallel):
             session.snapshots.buffers(call, BEFORE, tree)
@@ -185,7 +201,7 @@ class BackwardHooks:
         session.activity()
         if not session.recording:
             return True
-        session.describe()
+        session.walk()
         loss = first_tensor(args[:1]) if args else kwargs.get("tensors")
         described: dict[str, Value] = {}
         if session.scaled_loss is not None and session.scaled_loss() is loss:
@@ -194,8 +210,9 @@ class BackwardHooks:
         if call is not None:
             if session.plan.wants_detail(TARGET_WEIGHT):
                 self._weights[call.seq] = session.boundary.run("weights of targets", target_weight, loss)
-            call.args.update(session.boundary.run("graph of the loss", loss_graph, loss) or {})
-        session.boundary.run("gradients left", session.carried.backward_begins)
+            call.args.update(session.answer(LOSS_GRAPH, "graph of the loss", loss_graph, loss))
+        if session.plan.wants_detail(CARRIED):
+            session.boundary.run("gradients left", session.carried.backward_begins)
         session.snapshots.grads(call, BEFORE, session.models.params)
         return call or True
 

@@ -23,7 +23,17 @@ from traincheck.record.freezing import asked_to_freeze
 from traincheck.record.models import Owned, innermost
 from traincheck.record.patching import Hook, capturing
 from traincheck.values import Value
-from traincheck.vocabulary import AFTER, BEFORE, OPTIMIZER_STEP, TRAINER_PREPARE, ZERO_GRAD
+from traincheck.vocabulary import (
+    AFTER,
+    BEFORE,
+    CARRIED,
+    LEFT_OUT,
+    OPTIMIZER_STEP,
+    PASSED_OVER,
+    TRAINER_PREPARE,
+    UNTIED,
+    ZERO_GRAD,
+)
 
 if TYPE_CHECKING:
     from traincheck.record.session import Session
@@ -82,7 +92,7 @@ class StepHooks:
         label = session.models.add_optimizer(optimizer)
         if not session.recording:
             return
-        session.describe(again=True)
+        session.describe()
         rates = [float(group.get("lr", 0.0)) for group in optimizer.param_groups]
         described: dict[str, Value] = {"closure": closure, "lr": max(rates, default=0.0)}
         found_inf = getattr(optimizer, "found_inf", None)
@@ -92,7 +102,7 @@ class StepHooks:
             self._stepped.add(optimizer)
             described |= session.boundary.run("freezing", asked_to_freeze, optimizer, session.models) or {}
         if not closure and len(running) == 1:  # with one, the gradients are yet to come
-            described |= session.boundary.run("gradients left", session.carried.applied, label, session.step) or {}
+            described |= session.answer([CARRIED], "gradients left", session.carried.applied, label, session.step)
         call = step.call = session.open(OPTIMIZER_STEP, f"{qualified(type(optimizer))}.step", label, described)
         session.snapshots.params(call, BEFORE, lambda: self._params(optimizer, call))
         session.snapshots.rates(call, BEFORE, optimizer)
@@ -129,11 +139,11 @@ class StepHooks:
             return
         if call.recorded:
             call.out = {"grads": _gradients(optimizer), "lr_positive": bool(call.args["lr"])}
-            for question in (session.loose.left_out, session.unheld.passed_over):
-                call.args.update(session.boundary.run("parameters left out", question, optimizer, session.step) or {})
-            call.args.update(session.boundary.run("ties", session.ties.broken, optimizer) or {})
+            for detail, question in ((LEFT_OUT, session.loose.left_out), (PASSED_OVER, session.unheld.passed_over)):
+                call.args.update(session.answer([detail], "parameters left out", question, optimizer, session.step))
+            call.args.update(session.answer([UNTIED], "ties", session.ties.broken, optimizer))
             session.progress.stepped(optimizer, session.step)
-            if not running:  # one optimizer may take its step through another one
+            if not running and session.plan.wants_detail(CARRIED):  # one may take its step through another one
                 session.boundary.run("gradients left", self._leaves, optimizer, call)
         session.snapshots.params(call, AFTER, lambda: self._params(optimizer, None))
         session.snapshots.grads(call, AFTER, lambda: session.models.held_by(optimizer))
@@ -178,7 +188,7 @@ class ZeroGradHooks:
         inside[ZERO_GRAD] = inside.get(ZERO_GRAD, 0) + 1
         if inside[ZERO_GRAD] > 1:
             return None
-        session.describe()
+        session.walk()
         models = session.models
         label = models.path(innermost(owner)) if isinstance(owner, Module) else models.add_optimizer(owner)
         described = {"set_to_none": bool(argument(args, kwargs, 1, "set_to_none", True))}

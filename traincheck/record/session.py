@@ -6,7 +6,7 @@ import atexit
 import functools
 import os
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing import util as multiprocessing_util
 from pathlib import Path
@@ -105,7 +105,7 @@ class Session:
         self.loaders = Labels()
         self._stage: list[str] = []
         self._in_checkpoint = 0
-        self._described = False
+        self._walked = self._described = False
         self.scaled_loss: weakref.ref[torch.Tensor] | None = None
         """The latest loss that a gradient scaler scaled."""
         self.clipped: Any = WeakIdKeyDictionary()
@@ -238,6 +238,14 @@ class Session:
                 call.args["site"] = site
         return call
 
+    def answer(
+        self, details: Sequence[str], hook: str, question: Callable[..., dict[str, Value]], *args: Any
+    ) -> dict[str, Value]:
+        """What the question says of these details of a call, where anybody reads one of them."""
+        if not self.plan.wants_detail(*details):
+            return {}
+        return self.boundary.run(hook, question, *args) or {}
+
     def finish(self, call: OpenCall | None, error: BaseException | None = None) -> None:
         """End a call."""
         if call is not None:
@@ -255,12 +263,21 @@ class Session:
         """Whether steps are found rather than told."""
         return self._step_source == "auto"
 
-    def describe(self, *, again: bool = False) -> None:
-        """Walk the models once per step, or ``again``, and give out the table of variables when it changed."""
-        if not self.recording or (self._described and not again and not self.models.stale):
-            return
-        self._described = True
-        self.boundary.run("variables", self._describe)
+    def walk(self) -> None:
+        """Walk the models, once per step, so that what follows has names."""
+        if self.recording and (self.models.stale or not self._walked):
+            self._walked = True
+            self.boundary.run("variables", self.models.refresh)
+
+    def describe(self) -> None:
+        """Walk the models, and give out the table of variables when it changed."""
+        if self.recording:
+            self._walked = self._described = True
+            self.boundary.run("variables", self._describe)
+
+    def _describe_once(self) -> None:
+        if not self._described:
+            self.describe()
 
     def _describe(self) -> None:
         self.models.refresh()
@@ -283,7 +300,7 @@ class Session:
             return
         self._tell_left_out()
         if self.recording:
-            self.describe()
+            self._describe_once()
             self.calls.emit_open()
         try:
             self.output.emit(StepEnd(self.calls.next_seq(), self.step, self.recording))
@@ -294,7 +311,7 @@ class Session:
         self.step += 1
         self.steps.window_closed()
         self.functions.window_closed()
-        self._described = False
+        self._walked = self._described = False
         self.frozen_seen = False
         self.clipped.clear()
         self._decide()
@@ -333,7 +350,7 @@ class Session:
 
     def _finish(self) -> None:
         self._tell_left_out()
-        self.describe()
+        self._describe_once()
         self.calls.emit_open()
 
     def _remove(self) -> None:

@@ -6,7 +6,7 @@ import array
 import random
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 import xxhash
@@ -20,10 +20,12 @@ from traincheck.record.calls import Calls, OpenCall
 from traincheck.record.fingerprints import fingerprints, norms, unseen
 from traincheck.record.models import Models, Owned, Tree
 from traincheck.record.table import learning_rates
-from traincheck.vocabulary import BUFFER, GRAD, LR, OPTIMIZER_STATE, PARAM, RNG, ROUNDED
+from traincheck.vocabulary import AFTER, BEFORE, BUFFER, GRAD, LR, OPTIMIZER_STATE, PARAM, RNG, ROUNDED
 
 _FULL = (torch.float32, torch.float64)
 _LOW = (torch.bfloat16, torch.float16)
+ADDED: Final = 1
+"""Stands for the fingerprint of what a call added, where only that is asked."""
 
 
 class Snapshots:
@@ -37,6 +39,8 @@ class Snapshots:
         self._calls = calls
         self._emit = emit
         self._boundary = boundary
+        self._before: tuple[int, tuple[str, ...], list[int | None]] = (-1, (), [])
+        """The latest gradients that were looked at before a call: the call, their names and their content."""
 
     def wanted(self, call: OpenCall | None, point: str, kind: str) -> bool:
         """Whether variables of ``kind`` are looked at there."""
@@ -56,7 +60,23 @@ class Snapshots:
         _, names, params = self._models.listed(owned())
         grads = [param.grad for param in params]
         lengths = norms(grads) if self._plan.wants_norms(call.role, point) else ()
-        self._put(call, point, GRAD, names, fingerprints(grads), lengths)
+        hashes = self._hashes(call, point, names, grads)
+        if point == BEFORE:
+            self._before = (call.seq, names, hashes)
+        self._put(call, point, GRAD, names, hashes, lengths)
+
+    def _hashes(
+        self, call: OpenCall, point: str, names: tuple[str, ...], grads: Sequence[Tensor | None]
+    ) -> list[int | None]:
+        before, known_names, hashes = self._before
+        comparable = point == AFTER and before == call.seq and known_names == names
+        if not comparable or self._plan.reads_added(call.role, point, GRAD):
+            return fingerprints(grads)
+        was = [known is not None for known in hashes]
+        read = iter(fingerprints([grad for grad, known in zip(grads, was, strict=True) if known]))
+        return [
+            next(read) if known else None if grad is None else ADDED for grad, known in zip(grads, was, strict=True)
+        ]
 
     def buffers(self, call: OpenCall | None, point: str, tree: Tree | None) -> None:
         """Content of a model's buffers."""

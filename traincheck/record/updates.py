@@ -16,7 +16,7 @@ from traincheck.record.calls import OpenCall
 from traincheck.record.fingerprints import fingerprints, norms
 from traincheck.record.session import Session
 from traincheck.values import Value
-from traincheck.vocabulary import AFTER, BEFORE, GRAD, OPTIMIZER_STEP
+from traincheck.vocabulary import AFTER, BEFORE, GRAD, OPTIMIZER_STEP, PASSED_OVER
 
 Held = tuple[tuple[Tensor, Tensor | None], ...]
 """Parameters, each with what this process holds of its gradient."""
@@ -53,7 +53,7 @@ class Updates:
         """The step is about to be taken; the gradients are there."""
         session, optimizer = self._session, self._optimizer
         session.activity()
-        session.describe(again=True)
+        session.describe()
         label = session.models.add_optimizer(optimizer)
         rates = [float(group.get("lr", 0.0)) for group in optimizer.param_groups]
         described: dict[str, Value] = {"closure": False, "lr": max(rates, default=0.0)}
@@ -82,8 +82,8 @@ class Updates:
             call.out = {"lr_positive": bool(call.args["lr"])}
             if running.names:
                 call.out["grads"] = _presence(running.hashes)
-            passed_over = session.boundary.run("parameters", session.unheld.passed_over, self._optimizer, session.step)
-            call.args.update(passed_over or {})
+            question = session.unheld.passed_over
+            call.args.update(session.answer([PASSED_OVER], "parameters", question, self._optimizer, session.step))
         session.snapshots.params(call, AFTER, lambda: session.models.trained_by(self._optimizer))
         session.snapshots.given(call, AFTER, GRAD, running.names, running.hashes, running.lengths)
         session.finish(call, error)

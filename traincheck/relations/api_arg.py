@@ -23,6 +23,7 @@ from traincheck.vocabulary import (
     COLLECTIVE,
     COLLECTIVES,
     DATA_NEXT,
+    DETAILS,
     DROPOUT,
     FORWARD,
     GRAD_CLIP,
@@ -115,7 +116,7 @@ class APIArg:
             return Needs(frozenset({subject.call, LR_STEP, TRAINER_STEP}))
         if subject.call == COLLECTIVE:
             return Needs(frozenset({OPTIMIZER_STEP, *COLLECTIVES}))
-        details = frozenset({subject.argument} & {TARGET_WEIGHT})
+        details = frozenset({subject.argument} & DETAILS)
         return Needs(frozenset({subject.call, *ALSO.get(subject.argument, ())}), details=details)
 
     def examples(self, subject: Argument, window: Window, memory: Memory) -> Iterable[Example]:
