@@ -111,7 +111,7 @@ class Plan:
         return (key, point) not in WITHOUT_NORMS and (self.needs is None or self.needs.reads_norms())
 
     def wants_detail(self, *names: str) -> bool:
-        """Whether any of these arguments, which take time to work out, is read by anybody."""
+        """Whether any of these :data:`traincheck.vocabulary.DETAILS` is read by anybody."""
         return self.needs is None or not self.needs.details.isdisjoint(names)
 
 

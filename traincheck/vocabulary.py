@@ -134,14 +134,19 @@ LEFT_OUT: Final = "left_out"
 PASSED_OVER: Final = "passed_over"
 """Parameters that no optimizer holds: of layers that no model registers, and of models that train."""
 UNTIED: Final = "untied"
+EVERY_LAYER: Final = "every_layer"
+"""Forward passes also of what holds no parameters of its own."""
+OUTSIDE_AUTOCAST: Final = "outside_autocast"
+"""Matrix products also where no autocast region is open."""
 
 DETAILS: Final = frozenset(
     {
         *(TARGET_WEIGHT, *LOSS_GRAPH, LABELS_ENDED, LABELS_PADDED, LABELS_SHIFTED, MASK_INVERTED),
         *(AWAKE, CARRIED, LEFT_OUT, PASSED_OVER, UNTIED),
+        *(EVERY_LAYER, OUTSIDE_AUTOCAST),
     }
 )
-"""Arguments of calls that take time to work out: that is done where somebody reads them, and nowhere else."""
+"""What takes time to work out or to record: that is done where somebody reads it, and nowhere else."""
 
 STAGES: Final = ("init", "train", "eval", "checkpoint")
 """What a program is doing: before its first training batch, training, evaluating, saving or loading."""

@@ -23,16 +23,23 @@ from traincheck.record.patching import Hook
 from traincheck.values import Value
 from traincheck.vocabulary import (
     AFTER,
+    ATTENTION,
     AWAKE,
     BACKWARD,
     BEFORE,
+    BUFFER,
     CARRIED,
+    DROPOUT,
+    EVERY_LAYER,
     FORWARD,
     LABELS_ENDED,
     LABELS_PADDED,
     LABELS_SHIFTED,
+    LEFT_OUT,
+    LOSS,
     LOSS_GRAPH,
     MASK_INVERTED,
+    MATMUL,
     MODE_EVAL,
     MODE_TRAIN,
     MODULE_FORWARD,
@@ -41,6 +48,10 @@ from traincheck.vocabulary import (
 
 if TYPE_CHECKING:
     from traincheck.record.session import Session
+
+
+_INSIDE = (MODULE_FORWARD, DROPOUT, ATTENTION, MATMUL, LOSS)
+"""What happens inside a model, and is told with the layer that does it."""
 
 
 @dataclass(slots=True)
@@ -62,6 +73,12 @@ class ForwardHooks:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._layers = session.wants(MODULE_FORWARD)
+        self._every_layer = session.plan.wants_detail(EVERY_LAYER)
+        self._inside = (
+            any(map(session.wants, _INSIDE))
+            or session.plan.wants_detail(LEFT_OUT, MASK_INVERTED)
+            or session.plan.wants_snapshot(FORWARD, BEFORE, BUFFER)
+        )
 
     def passes_over(self, args: tuple[Any, ...]) -> bool:
         """Whether it is a forward of a step that is left out; the step that it ends, if it does, is counted here."""
@@ -72,6 +89,10 @@ class ForwardHooks:
             return True
         closes = session.automatic() and session.steps.closes_at_forward(session.moment(), in_optimizer_step=False)
         return closes and session.passes_on()
+
+    def rests(self, args: tuple[Any, ...]) -> bool:
+        """Whether it is a forward of something inside a model of which nobody asks what happens inside."""
+        return not self._inside and bool(self._session.calls.thread.modules)
 
     def begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Pass | None:
         module = args[0]
@@ -93,7 +114,8 @@ class ForwardHooks:
             self._session.boundary.run("mask", self._masked, kwargs)
         modules.append(path)
         modes.append(training)
-        return _Pass(None if same or not self._layers else self._layer_begins(module, path))
+        recorded = not same and self._layers and (self._every_layer or module._parameters)
+        return _Pass(self._layer_begins(module, path) if recorded else None)
 
     def _model_begins(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Pass:
         session, models = self._session, self._session.models
@@ -268,7 +290,8 @@ def install(session: Session) -> None:
     """Hook into modules and autograd."""
     wrap = session.patches.wrap
     forward, backward = ForwardHooks(session), BackwardHooks(session)
-    hook = Hook(FORWARD, forward.begins, forward.ends, passive_when_fed=True, passes_over=forward.passes_over)
+    over, rests = forward.passes_over, forward.rests
+    hook = Hook(FORWARD, forward.begins, forward.ends, passive_when_fed=True, passes_over=over, rests=rests)
     wrap(Module, "__call__", hook)
     hook = Hook(BACKWARD, backward.begins, backward.ends, passive_when_fed=True, passes_over=backward.passes_over)
     wrap(torch.autograd, "backward", hook)

@@ -16,7 +16,16 @@ from traincheck.record.calls import OpenCall
 from traincheck.record.fingerprints import number, unseen
 from traincheck.record.patching import Hook
 from traincheck.values import Value
-from traincheck.vocabulary import ATTENTION, AUTOCAST, DROPOUT, LOSS, MATMUL, PARAM_INIT, SPECTRAL_NORM
+from traincheck.vocabulary import (
+    ATTENTION,
+    AUTOCAST,
+    DROPOUT,
+    LOSS,
+    MATMUL,
+    OUTSIDE_AUTOCAST,
+    PARAM_INIT,
+    SPECTRAL_NORM,
+)
 
 if TYPE_CHECKING:
     from traincheck.record.session import Session
@@ -127,6 +136,10 @@ class AutocastHooks:
         call = self._session.open(AUTOCAST, "torch.autocast", "", described)
         self._open.setdefault(id(region), []).append(call)
 
+    def none_open(self, args: tuple[Any, ...]) -> bool:
+        """Whether an operation with these arguments is in no region."""
+        return not self._open
+
     def exited(self, token: None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, error: Any) -> None:
         calls = self._open.get(id(args[0]))
         if calls:
@@ -177,13 +190,15 @@ def install(session: Session) -> list[Callable[[], None]]:
             _wrap(session, DROPOUT, functional, "torch.nn.functional", name, _dropout)
     if session.wants(ATTENTION):
         _wrap(session, ATTENTION, functional, "torch.nn.functional", "scaled_dot_product_attention", _attention)
+    regions = AutocastHooks(session)
     if session.wants(MATMUL):
+        rests = None if session.plan.wants_detail(OUTSIDE_AUTOCAST) else regions.none_open
         for name in _LAYER_PRODUCTS:
-            _wrap(session, MATMUL, functional, "torch.nn.functional", name, _product)
+            _wrap(session, MATMUL, functional, "torch.nn.functional", name, _product, rests)
         for name in _PRODUCTS:
-            _wrap(session, MATMUL, torch, "torch", name, _product)
+            _wrap(session, MATMUL, torch, "torch", name, _product, rests)
         for name in ("matmul", "__matmul__"):
-            _wrap(session, MATMUL, Tensor, "torch.Tensor", name, _product)
+            _wrap(session, MATMUL, Tensor, "torch.Tensor", name, _product, rests)
     if session.wants(PARAM_INIT):
         for name in vars(init).copy():
             if name.endswith("_") and not name.startswith("_"):
@@ -194,15 +209,22 @@ def install(session: Session) -> list[Callable[[], None]]:
             SpectralNorm, "compute_weight", Hook(SPECTRAL_NORM, norms.begins, norms.ends, passive=True)
         )
     if session.wants(AUTOCAST):
-        regions = AutocastHooks(session)
         session.patches.wrap(torch.autocast, "__enter__", Hook(AUTOCAST, regions.enters, _nothing_after))
         session.patches.wrap(torch.autocast, "__exit__", Hook(AUTOCAST, _nothing_before, regions.exited))
     return []
 
 
-def _wrap(session: Session, role: str, owner: Any, place: str, name: str, describe: Describe) -> None:
+def _wrap(
+    session: Session,
+    role: str,
+    owner: Any,
+    place: str,
+    name: str,
+    describe: Describe,
+    rests: Callable[[tuple[Any, ...]], bool] | None = None,
+) -> None:
     hooks = OperationHooks(session, role, f"{place}.{name}", describe)
-    session.patches.wrap(owner, name, Hook(f"{role} {name}", hooks.begins, hooks.ends, passive=True))
+    session.patches.wrap(owner, name, Hook(f"{role} {name}", hooks.begins, hooks.ends, passive=True, rests=rests))
 
 
 def _loss_of(name: str) -> Describe:

@@ -38,6 +38,8 @@ class Hook:
     """Whether it is passed over there too while the batches come as they did: it tells nothing new."""
     passes_over: Callable[[tuple[Any, ...]], bool] | None = None
     """In steps that are left out: whether the call with these arguments is passed over."""
+    rests: Callable[[tuple[Any, ...]], bool] | None = None
+    """In recorded steps: whether the call with these arguments is passed over, because nobody asks for such a one."""
 
 
 @dataclass
@@ -54,7 +56,7 @@ class Gate:
 def around(original: Callable[..., Any], hook: Hook, gate: Gate, boundary: Boundary) -> Callable[..., Any]:
     """``original`` with ``hook`` at its border."""
     run, yes, enter, leave, adapt, name = boundary.run, boundary.yes, hook.enter, hook.leave, hook.adapt, hook.name
-    passive, passive_when_fed, passes_over = hook.passive, hook.passive_when_fed, hook.passes_over
+    passive, passive_when_fed, passes_over, rests = hook.passive, hook.passive_when_fed, hook.passes_over, hook.rests
     is_compiling, is_traced, is_captured = torch.compiler.is_compiling, torch._C._get_tracing_state, capturing()
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -66,6 +68,8 @@ def around(original: Callable[..., Any], hook: Hook, gate: Gate, boundary: Bound
         if not gate.recording and (
             passive or (passive_when_fed and gate.fed) or (passes_over is not None and yes(name, passes_over, args))
         ):
+            return original(*args, **kwargs)
+        if rests is not None and gate.recording and yes(name, rests, args):
             return original(*args, **kwargs)
         if is_traced() is not None or (is_captured is not None and is_captured()):
             return original(*args, **kwargs)

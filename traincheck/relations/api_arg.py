@@ -25,6 +25,7 @@ from traincheck.vocabulary import (
     DATA_NEXT,
     DETAILS,
     DROPOUT,
+    EVERY_LAYER,
     FORWARD,
     GRAD_CLIP,
     LOSS,
@@ -116,7 +117,7 @@ class APIArg:
             return Needs(frozenset({subject.call, LR_STEP, TRAINER_STEP}))
         if subject.call == COLLECTIVE:
             return Needs(frozenset({OPTIMIZER_STEP, *COLLECTIVES}))
-        details = frozenset({subject.argument} & DETAILS)
+        details = frozenset({EVERY_LAYER} if subject.call == MODULE_FORWARD else {subject.argument} & DETAILS)
         return Needs(frozenset({subject.call, *ALSO.get(subject.argument, ())}), details=details)
 
     def examples(self, subject: Argument, window: Window, memory: Memory) -> Iterable[Example]:

@@ -18,6 +18,7 @@ from traincheck.vocabulary import (
     CHECKPOINT_SAVE,
     COLLECTIVE,
     DATA_NEXT,
+    EVERY_LAYER,
     FORWARD,
     GRAD_CLIP,
     LOSS,
@@ -25,6 +26,7 @@ from traincheck.vocabulary import (
     MODULE_FORWARD,
     OPTIMIZER_LOAD,
     OPTIMIZER_STEP,
+    OUTSIDE_AUTOCAST,
     TRAINER_BEGIN,
     TRAINER_END,
     TRAINER_LOAD,
@@ -122,6 +124,10 @@ class Output:
     argument: str = ""
 
 
+MORE_CALLS: Final = {MODULE_FORWARD: (EVERY_LAYER,), MATMUL: (OUTSIDE_AUTOCAST,)}
+"""Calls that are recorded only where somebody asks for all of that role."""
+
+
 class APIOutput:
     """Jiang et al., OSDI 2025, table 2."""
 
@@ -139,8 +145,10 @@ class APIOutput:
                     yield Output(key, "hash", "same on ranks")
 
     def needs(self, subject: Output) -> Needs:
+        if subject.form == "autocast dtype":
+            return Needs(frozenset({subject.call, AUTOCAST}))
         calls = {subject.call, BACKWARD} if subject.form == "any" else {subject.call}
-        return Needs(frozenset(calls | {AUTOCAST} if subject.form == "autocast dtype" else calls))
+        return Needs(frozenset(calls), details=frozenset(MORE_CALLS.get(subject.call, ())))
 
     def examples(self, subject: Output, window: Window, memory: Memory) -> Iterable[Example]:
         if subject.form == "same on ranks":

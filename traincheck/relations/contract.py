@@ -30,7 +30,7 @@ class Needs:
     norms: bool = True
     """Whether the norms of gradients are read, and not only their content."""
     details: frozenset[str] = frozenset()
-    """Arguments that take time to work out, and are worked out only where they are read."""
+    """Which of :data:`traincheck.vocabulary.DETAILS` are read."""
 
     def __or__(self, other: Needs) -> Needs:
         norms = self.reads_norms() or other.reads_norms()
