@@ -19,7 +19,9 @@ HERE = Path(__file__).resolve().parent
 UNDER_WATCH = HERE / "under_watch.py"
 Measure = Callable[[Run, str], float]
 WARM_UP = 3
-"""First steps that medians leave out."""
+"""First steps that are left out: they are slow in any run."""
+BLOCK = 20
+"""So many steps are watched, then so many are not, and so on in one run."""
 CLOCKS = {"ms": "wall time", "cpu_ms": "processor time"}
 
 
@@ -69,8 +71,8 @@ class Bench:
         self.trace_kb = 0.0
         """Kilobytes of trace a step."""
 
-    def _run(self, command: Sequence[str | Path], steps: int) -> Run:
-        env = {**self._program.env, "OMP_NUM_THREADS": "1", "BENCH_STEPS": str(steps)}
+    def _run(self, command: Sequence[str | Path], steps: int, block: int = 0) -> Run:
+        env = {**self._program.env, "OMP_NUM_THREADS": "1", "BENCH_STEPS": str(steps), "BENCH_BLOCK": str(block)}
         return run(command, where=self._scratch, env=env)
 
     def plain(self) -> Run:
@@ -80,10 +82,10 @@ class Bench:
         return self._run(self._program.command(UNDER_WATCH, "off"), self._steps)
 
     def budget(self) -> Run:
-        return self._run(self._program.command(UNDER_WATCH, "0.02"), self._steps)
+        return self._run(self._program.command(UNDER_WATCH, "0.02"), 2 * self._steps, BLOCK)
 
     def every(self) -> Run:
-        return self._run(self._program.command(UNDER_WATCH, "every"), self._short)
+        return self._run(self._program.command(UNDER_WATCH, "every"), max(2 * self._short, 4 * BLOCK), BLOCK)
 
     def full(self) -> Run:
         with tempfile.TemporaryDirectory() as name:
@@ -102,6 +104,14 @@ class Bench:
             return self._run([*collect, "--output-dir", Path(name) / "peer", *options], self._short)
 
 
+def watched_to_unwatched(found: Run, clock: str, average: Callable[[Sequence[float]], float]) -> float:
+    """The average watched step of a run in blocks, as a ratio to those between that are not watched."""
+    steps: dict[bool, list[float]] = {True: [], False: []}
+    for number, duration in list(enumerate(found.step_durations_ms(clock)))[WARM_UP:]:
+        steps[number // BLOCK % 2 == 0].append(duration)
+    return average(steps[True]) / average(steps[False])
+
+
 def total(found: Run, clock: str) -> float:
     """All steps together: what a budget is about. Time a step, in ms."""
     return statistics.fmean(found.step_durations_ms(clock))
@@ -115,10 +125,11 @@ def typical(found: Run, clock: str, steps: int) -> float:
 def ratios(plain: Sequence[Run], others: Sequence[Run], measure: Measure, clock: str) -> str | None:
     """``median (least-most)`` over the rounds; nothing where there were none."""
     pairs = zip(plain, others, strict=False)
-    found = sorted(measure(other, clock) / measure(base, clock) for base, other in pairs)
-    if not found:
-        return None
-    return f"{statistics.median(found):.3f} ({found[0]:.2f}-{found[-1]:.2f})"
+    return _told([measure(other, clock) / measure(base, clock) for base, other in pairs])
+
+
+def _told(found: list[float]) -> str | None:
+    return f"{statistics.median(found):.3f} ({min(found):.3f}-{max(found):.3f})" if found else None
 
 
 def measured(program: Program, args: argparse.Namespace) -> list[object]:
@@ -144,8 +155,10 @@ def measured(program: Program, args: argparse.Namespace) -> list[object]:
     median = partial(typical, steps=args.short)
     steps_ms = [median(found, clock) for found in plain]
     full_ms = [median(found, clock) for found in runs["full"]]
-    measures: dict[str, Measure] = {"off": total, "budget": total, "peer, 1 in 10": total}
+    measures: dict[str, Measure] = {"off": total, "peer, 1 in 10": total}
     found = {way: ratios(plain, runs[way], measures.get(way, median), clock) for way in runs}
+    for way, average in (("budget", statistics.fmean), ("every", statistics.median)):
+        found[way] = _told([watched_to_unwatched(each, clock, average) for each in runs[way]])
     added = statistics.median(full - base for full, base in zip(full_ms, steps_ms, strict=True))
     before = [statistics.median(steps_ms), found["off"], found["budget"], found["every"], found["full"]]
     return [*before, added, bench.trace_kb, found["peer"], found["peer, 1 in 10"]]
@@ -169,14 +182,15 @@ def main() -> None:
         print("measured:", *rows[-1], file=sys.stderr, flush=True)
     columns = ["", "ms a step", "off", "budget 2 %", "every step", "full collection", "ms added", "kB a step"]
     body = (
-        f"Ratios of {CLOCKS[args.clock]} to the plain program's: median (least-most) of {args.rounds} interleaved "
-        "rounds, one thread a process. "
-        "*Off*: a watch was opened and closed before the training. *Budget*: `traincheck.watch()` as it is, all "
-        f"{args.steps} steps together. *Every step*: `overhead=None`; *full collection*: `traincheck-collect`; both "
-        f"the median of {args.short} steps. There is no selective collection: what is recorded is chosen only when "
-        "checking. *The peer*: its full collection, as it is and (all steps together) with one step in ten sampled, "
-        f"{args.peer_rounds} of the rounds; it is run on programs of one process and one file.\n\n"
-        + table([*columns, "the peer", "the peer, 1 in 10"], rows)
+        f"Ratios of {CLOCKS[args.clock]}, medians (least-most) of {args.rounds} interleaved rounds, one thread a "
+        f"process. *Budget* (`traincheck.watch()` as it is, {args.steps} watched steps, their mean) and *every step* "
+        f"(`overhead=None`, the median step) are measured within one run, {BLOCK} steps watched, {BLOCK} not, and so "
+        "on: whatever else the machine does falls on both. The others are compared with runs of the plain program: "
+        f"*off*, a watch that was opened and closed before the training (mean of {args.steps} steps), and *full "
+        f"collection*, `traincheck-collect` (median of {args.short} steps). There is no selective collection: what is "
+        "recorded is chosen only when checking. *The peer*: its full collection, as it is and (mean of all steps) with "
+        f"one step in ten sampled, {args.peer_rounds} of the rounds; it is run on programs of one process and one "
+        "file.\n\n" + table([*columns, "the peer", "the peer, 1 in 10"], rows)
     )
     publish(f"overhead: {args.section}", f"Watching and collecting: {args.section}", body, write=args.write)
 

@@ -97,6 +97,30 @@ def test_what_takes_time_is_worked_out_only_where_it_is_read(record) -> None:
     assert [snapshot.hashes for snapshot in read.snapshots()] == [snapshot.hashes for snapshot in unread.snapshots()]
 
 
+def test_layers_and_products_are_recorded_where_they_are_read(record) -> None:
+    def trains() -> None:
+        model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        model(torch.ones(2, 3)).sum().backward()
+        optimizer.step()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            hidden = model[0](torch.ones(2, 3))
+            with torch.autocast("cpu", enabled=False):
+                F.linear(hidden.float(), model[2].weight)
+
+    roles = frozenset({"module.forward", "matmul", "autocast"})
+    run = record(trains, Plan.for_needs([Needs(roles)]))
+    outside = record(trains, Plan.for_needs([Needs(frozenset({"optimizer.step"}))]))
+    every = record(trains, Plan.for_needs([Needs(roles, details=DETAILS)]))
+
+    assert ["Linear", "Linear"] == [call.args["kind"] for call in run.calls("module.forward")]
+    assert ["bfloat16", "float32"] == [call.out["dtype"] for call in run.calls("matmul")]
+    assert ["Linear", "ReLU", "Linear"] == [call.args["kind"] for call in every.calls("module.forward")]
+    assert 4 == len(every.calls("matmul"))
+    assert ["Sequential"] == [call.subject for call in outside.calls("forward")][:1]
+    assert [] == outside.calls("module.forward")
+
+
 @pytest.mark.parametrize("cleared", [True, False])
 def test_what_a_backward_pass_changed_is_told_without_reading_what_was_not_there(cleared: bool, record) -> None:
     def accumulates() -> None:

@@ -70,11 +70,14 @@ class Boundary:
 
     def yes(self, hook: str, question: Callable[[tuple[Any, ...]], bool], args: tuple[Any, ...]) -> bool:
         """``question(args)``, and yes where it fails. Asked so often that its time is not measured."""
+        prior = _dynamo.set_eval_frame(None)
         try:
             return question(args)
         except Exception as error:
             self._switch_off(hook, error)
             return True
+        finally:
+            _dynamo.set_eval_frame(prior)
 
     def depth(self) -> int:
         """How deep this thread is in work of ours."""
@@ -107,3 +110,4 @@ def hide_from_compiler(code: types.CodeType) -> None:
 
 
 hide_from_compiler(Boundary.run.__code__)
+hide_from_compiler(Boundary.yes.__code__)
