@@ -17,6 +17,9 @@ from traincheck.trace.layout import part_sizes
 WORTH_A_PROCESS_BYTES: Final = 8_000_000
 """A process takes about as long to start as to read a tenth of this."""
 
+ABOUT_EVEN: Final = 0.2
+"""So much more than an even share of the work may a process get: to share a trace is to read it twice."""
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -106,7 +109,7 @@ def _num_shares(reading: Reading, readings: Sequence[Reading], workers: int) -> 
     """So many that no trace keeps one worker busy while the others have nothing left."""
     total = sum(other.size_bytes for other in readings)
     useful = min(workers, max(1, total // WORTH_A_PROCESS_BYTES))
-    return max(1, math.ceil(reading.size_bytes * useful / total)) if total else 1
+    return max(1, math.ceil(reading.size_bytes * useful / total - ABOUT_EVEN)) if total else 1
 
 
 def source_of(trace: Trace) -> Source:

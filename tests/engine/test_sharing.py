@@ -122,6 +122,14 @@ def test_an_empty_reading_does_not_break_the_shares() -> None:
     assert 1 == gathering._num_shares(nothing, [nothing], 8)
 
 
+@pytest.mark.parametrize(("sizes", "shares"), [((100, 101), [1, 1]), ((100, 300), [1, 2]), ((100,), [2])])
+def test_a_trace_is_read_twice_only_where_that_saves_time(sizes: tuple[int, ...], shares: list[int]) -> None:
+    megabyte = 1_000_000
+    readings = [Reading(str(size), Source(str(size), ""), size * megabyte) for size in sizes]
+
+    assert shares == [gathering._num_shares(reading, readings, 2) for reading in readings]
+
+
 @given(st.permutations(range(4)))
 @settings(max_examples=6, deadline=None)
 def test_what_varies_too_much_is_given_up_whatever_the_order(order: list[int]) -> None:
