@@ -14,7 +14,7 @@ from traincheck.exchange import Exchange
 from traincheck.findings import CheckResult, Finding
 from traincheck.invariant import Invariant
 from traincheck.last_words import LastWords
-from traincheck.plan import Interruption, Sink
+from traincheck.plan import Interruption
 from traincheck.relations import Needs, by_name
 from traincheck.vocabulary import COLLECTIVE
 from traincheck.window import Window, WindowBuilder
@@ -37,7 +37,6 @@ class LiveSink:
         react: Callable[[Sequence[Finding]], None],
         save: Callable[[CheckResult, bool], None],
         *,
-        tee: Sink | None = None,
         exchange: Exchange | None = None,
         last_words: LastWords | None = None,
     ) -> None:
@@ -51,7 +50,6 @@ class LiveSink:
         self._exchange = exchange or Exchange(process, needs_across_ranks(invariants))
         self._react = react
         self._save = save
-        self._tee = tee
         self._last_words = last_words
         self._next_step = 0
         self._saved_s = -SAVE_EVERY_S
@@ -59,21 +57,17 @@ class LiveSink:
 
     def add(self, record: Record) -> None:
         """Take the next record; the end of a step judges it."""
-        if isinstance(record, StepEnd) and not record.recorded and self._tee is None:
+        if isinstance(record, StepEnd) and not record.recorded:
             self._leave_out(record)
             return
         if self._closed or os.getpid() != self._owner:
             return
-        if self._tee is not None:
-            self._tee.add(record)
         if self._last_words is not None:
             self._keep(self._last_words, record)
         window = self._builder.add(record)
         if not isinstance(record, StepEnd):
             return
         self._next_step = record.step + 1
-        if not record.recorded:
-            self._checker.skip()
         if window is not None:
             self._judge(self._exchange.submit(window))
         if time.monotonic() - self._saved_s >= SAVE_EVERY_S:
@@ -110,8 +104,6 @@ class LiveSink:
         self._save_now(finished=True)
         if self._last_words is not None:
             self._last_words.close()
-        if self._tee is not None:
-            self._tee.close()
 
     @property
     def result(self) -> CheckResult:

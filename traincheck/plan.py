@@ -120,7 +120,7 @@ class Interruption(Exception):
 
 
 class Sink(Protocol):
-    """Where the records of one process go: a trace writer, a live checker, or both."""
+    """Where the records of one process go: a trace writer, or a live checker."""
 
     def add(self, record: Record) -> None:
         """Take the next record. Only an :class:`Interruption` reaches the program."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import traincheck.record.hooks_backward as backward
 import traincheck.record.hooks_checkpoint as checkpoint
 import traincheck.record.hooks_clipping as clipping
 import traincheck.record.hooks_compiler as compiler
@@ -20,7 +21,20 @@ import traincheck.record.hooks_sharded as sharded
 if TYPE_CHECKING:
     from traincheck.record.session import Session
 
-_TOPICS = (data, model, optimizer, clipping, scaler, schedule, checkpoint, operations, distributed, sharded, compiler)
+_TOPICS = (
+    data,
+    model,
+    backward,
+    optimizer,
+    clipping,
+    scaler,
+    schedule,
+    checkpoint,
+    operations,
+    distributed,
+    sharded,
+    compiler,
+)
 
 
 def install_hooks(session: Session) -> list[Callable[[], None]]:
