@@ -85,7 +85,7 @@ class Bench:
         return self._run(self._program.command(UNDER_WATCH, "0.02"), 2 * self._steps, BLOCK)
 
     def every(self) -> Run:
-        return self._run(self._program.command(UNDER_WATCH, "every"), max(2 * self._short, 4 * BLOCK), BLOCK)
+        return self._run(self._program.command(UNDER_WATCH, "every"), 8 * BLOCK, BLOCK)
 
     def full(self) -> Run:
         with tempfile.TemporaryDirectory() as name:
@@ -104,12 +104,22 @@ class Bench:
             return self._run([*collect, "--output-dir", Path(name) / "peer", *options], self._short)
 
 
-def watched_to_unwatched(found: Run, clock: str, average: Callable[[Sequence[float]], float]) -> float:
-    """The average watched step of a run in blocks, as a ratio to those between that are not watched."""
-    steps: dict[bool, list[float]] = {True: [], False: []}
-    for number, duration in list(enumerate(found.step_durations_ms(clock)))[WARM_UP:]:
-        steps[number // BLOCK % 2 == 0].append(duration)
-    return average(steps[True]) / average(steps[False])
+def amortised(found: Run, clock: str) -> float:
+    """The mean watched step of a run in blocks, as a ratio to those between that are not watched."""
+    watched, unwatched = _in_blocks(found, clock, WARM_UP)
+    return statistics.fmean(watched) / statistics.fmean(unwatched)
+
+
+def each_step(found: Run, clock: str) -> float:
+    """The same of the median step; the first block of either kind is left out: programs get faster for a while."""
+    watched, unwatched = _in_blocks(found, clock, 2 * BLOCK)
+    return statistics.median(watched) / statistics.median(unwatched)
+
+
+def _in_blocks(found: Run, clock: str, warm_up: int) -> tuple[list[float], list[float]]:
+    steps = list(enumerate(found.step_durations_ms(clock)))[warm_up:]
+    watched = [duration for number, duration in steps if number // BLOCK % 2 == 0]
+    return watched, [duration for number, duration in steps if number // BLOCK % 2]
 
 
 def total(found: Run, clock: str) -> float:
@@ -157,8 +167,8 @@ def measured(program: Program, args: argparse.Namespace) -> list[object]:
     full_ms = [median(found, clock) for found in runs["full"]]
     measures: dict[str, Measure] = {"off": total, "peer, 1 in 10": total}
     found = {way: ratios(plain, runs[way], measures.get(way, median), clock) for way in runs}
-    for way, average in (("budget", statistics.fmean), ("every", statistics.median)):
-        found[way] = _told([watched_to_unwatched(each, clock, average) for each in runs[way]])
+    found["budget"] = _told([amortised(each, clock) for each in runs["budget"]])
+    found["every"] = _told([each_step(each, clock) for each in runs["every"]])
     added = statistics.median(full - base for full, base in zip(full_ms, steps_ms, strict=True))
     before = [statistics.median(steps_ms), found["off"], found["budget"], found["every"], found["full"]]
     return [*before, added, bench.trace_kb, found["peer"], found["peer, 1 in 10"]]
@@ -184,7 +194,7 @@ def main() -> None:
     body = (
         f"Ratios of {CLOCKS[args.clock]}, medians (least-most) of {args.rounds} interleaved rounds, one thread a "
         f"process. *Budget* (`traincheck.watch()` as it is, {args.steps} watched steps, their mean) and *every step* "
-        f"(`overhead=None`, the median step) are measured within one run, {BLOCK} steps watched, {BLOCK} not, and so "
+        f"(`overhead=None`, the median of {3 * BLOCK}) are measured within one run, {BLOCK} steps watched, {BLOCK} not, and so "
         "on: whatever else the machine does falls on both. The others are compared with runs of the plain program: "
         f"*off*, a watch that was opened and closed before the training (mean of {args.steps} steps), and *full "
         f"collection*, `traincheck-collect` (median of {args.short} steps). There is no selective collection: what is "
