@@ -194,13 +194,13 @@ def main() -> None:
     body = (
         f"Ratios of {CLOCKS[args.clock]}, medians (least-most) of {args.rounds} interleaved rounds, one thread a "
         f"process. *Budget* (`traincheck.watch()` as it is, {args.steps} watched steps, their mean) and *every step* "
-        f"(`overhead=None`, the median of {3 * BLOCK}) are measured within one run, {BLOCK} steps watched, {BLOCK} not, "
-        "and so on: whatever else the machine does falls on both. The others are compared with runs of the plain program: "
-        f"*off*, a watch that was opened and closed before the training (mean of {args.steps} steps), and *full "
-        f"collection*, `traincheck-collect` (median of {args.short} steps). There is no selective collection: what is "
-        "recorded is chosen only when checking. *The peer*: its full collection, as it is and (mean of all steps) with "
-        f"one step in ten sampled, {args.peer_rounds} of the rounds; it is run on programs of one process and one "
-        "file.\n\n" + table([*columns, "the peer", "the peer, 1 in 10"], rows)
+        f"(`overhead=None`, the median of {3 * BLOCK}) are measured within one run, {BLOCK} steps watched, {BLOCK} "
+        "not, and so on: whatever else the machine does falls on both. The others are compared with runs of the plain "
+        f"program: *off*, a watch that was opened and closed before the training (mean of {args.steps} steps), and "
+        f"*full collection*, `traincheck-collect` (median of {args.short} steps). There is no selective collection: "
+        "what is recorded is chosen only when checking. *The peer*: its full collection, as it is and (mean of all "
+        f"steps) with one step in ten sampled, {args.peer_rounds} of the rounds; it is run on programs of one process "
+        "and one file.\n\n" + table([*columns, "the peer", "the peer, 1 in 10"], rows)
     )
     publish(f"overhead: {args.section}", f"Watching and collecting: {args.section}", body, write=args.write)
 
