@@ -58,6 +58,7 @@ bench: $(INSTALLED) peer-venv ## costs, side by side with the peer; writes tests
 	$(BIN)/python tests/benchmarks/trainer_cost.py --write
 	$(BIN)/python tests/benchmarks/check_cost.py --write
 	$(BIN)/python tests/benchmarks/startup_cost.py --write
+	$(BIN)/python tests/benchmarks/ranks_cost.py --batch 540 --write
 
 bench-bugs: $(INSTALLED) ## real silent bugs, their fixed twins and clean programs; writes tests/bugs/RESULTS.md
 	$(BIN)/python tests/bugs/bench.py --vary --write
