@@ -121,6 +121,35 @@ def test_layers_and_products_are_recorded_where_they_are_read(record) -> None:
     assert [] == outside.calls("module.forward")
 
 
+def test_a_layer_is_seen_whose_parameters_are_taken_out_of_it_while_it_runs(record) -> None:
+    class Sharded(nn.Module):
+        """As FSDP does it: while the model runs, its layers have plain tensors in place of parameters."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 2, bias=False)
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            weight = self.layer._parameters.pop("weight")
+            self.layer.__dict__["weight"] = weight * 1
+            outputs = self.layer(inputs)
+            del self.layer.__dict__["weight"]
+            self.layer._parameters["weight"] = weight
+            return outputs
+
+    def trains() -> None:
+        model = Sharded()
+        del model.layer._parameters["bias"]
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        model.layer.__dict__["bias"] = None
+        model(torch.ones(2, 3)).sum().backward()
+        optimizer.step()
+
+    run = record(trains, Plan.for_needs([Needs(frozenset({"module.forward"}))]))
+
+    assert ["Sharded.layer"] == [call.subject for call in run.calls("module.forward")]
+
+
 @pytest.mark.parametrize("cleared", [True, False])
 def test_what_a_backward_pass_changed_is_told_without_reading_what_was_not_there(cleared: bool, record) -> None:
     def accumulates() -> None:

@@ -103,7 +103,8 @@ class ForwardHooks:
             self._session.boundary.run("mask", self._masked, kwargs)
         modules.append(path)
         modes.append(training)
-        recorded = not same and self._layers and (self._every_layer or module._parameters)
+        holds = self._every_layer or self._session.models.holds_parameters(module)
+        recorded = not same and self._layers and holds
         return _Pass(self._layer_begins(module, path) if recorded else None)
 
     def _model_begins(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Pass:

@@ -49,6 +49,8 @@ class Models:
         self._walked: dict[int, weakref.ref[Module]] = {}
         """The modules of the last walk, by identity."""
         self._paths: dict[int, str] = {}
+        self._holders: set[int] = set()
+        """Those of them that hold parameters of their own."""
         self._seen: tuple[Any, ...] = ()
         """What the last walk saw, in a form that is compared fast."""
         self._held: dict[str, tuple[list[int], list[Owned]]] = {}
@@ -153,6 +155,10 @@ class Models:
     def _known_path(self, module: Module) -> str | None:
         reference = self._walked.get(id(module))
         return None if reference is None or reference() is not module else self._paths[id(module)]
+
+    def holds_parameters(self, module: Module) -> bool:
+        """Whether ``module`` has parameters of its own; FSDP takes them out of it while it runs."""
+        return id(module) in self._holders or bool(module._parameters)
 
     def is_model(self, module: Module) -> bool:
         """Whether ``module`` is a model as a whole, or a wrapper around one."""
@@ -293,7 +299,7 @@ class Models:
 
     def _walk(self) -> None:
         self.generation += 1
-        self.trees, self._names, self._paths, self._walked = [], {}, {}, {}
+        self.trees, self._names, self._paths, self._walked, self._holders = [], {}, {}, {}, set()
         self._held, self._grouped, self._listed = {}, {}, {}
         for root, label in self._roots.items():
             if self.root(root) is not root:
@@ -311,6 +317,7 @@ class Models:
         reference = self._walked.setdefault(id(module), weakref.ref(module))
         for name, tensor in module._parameters.items():
             if tensor is not None:
+                self._holders.add(id(module))
                 tree.params.append(Owned(f"{path}.{name}", tensor, reference))
         for name, buffer in module._buffers.items():
             if buffer is not None:
