@@ -41,9 +41,9 @@ class Needs:
         return self.norms and any(kind == GRAD for _, _, kind in self.snapshots)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Example:
-    """One occasion on which a hypothesis held (passing) or did not (failing)."""
+    """One occasion on which a hypothesis held (passing) or did not (failing); thousands a second, so not frozen."""
 
     held: bool
     context: Fields

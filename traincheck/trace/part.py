@@ -49,10 +49,10 @@ class Part:
                 columns = [column.to_pylist() for column in pa.concat_batches(batches).columns]
                 row = -1
                 try:
-                    for row, cells in enumerate(zip(*columns, strict=True)):  # noqa: B007 - the error names the row
-                        yield reader.record(cells)
+                    for row, record in enumerate(reader.records(columns)):
+                        yield record
                 except ValueError as error:
-                    raise TraceError(f"{self.path}, {_place(first, batches, row)}: {error}") from error
+                    raise TraceError(f"{self.path}, {_place(first, batches, row + 1)}: {error}") from error
 
 
 def _open(path: TracePath) -> Any:
