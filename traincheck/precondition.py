@@ -132,7 +132,7 @@ def find(passing: Mapping[Fields, int], failing: Sequence[Fields]) -> Preconditi
     """
     refuted = set(failing)
     kept = [(dict(context), weight) for context, weight in passing.items() if context not in refuted]
-    failures = [dict(context) for context in refuted]
+    failures = [dict(context) for context in failing]  # in the set, True and 1 would be one
     if not kept:
         return None
     if not failures:

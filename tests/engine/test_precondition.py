@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from traincheck.precondition import ALWAYS, MAX_CONJUNCTIONS, Clause, Precondition, find
@@ -12,6 +12,7 @@ values = st.sampled_from([True, False, None, "train", "eval", 1, 1.0, ("a", "b")
 contexts = st.dictionaries(st.sampled_from(["stage", "lr", "trainable", "rank"]), values, max_size=4).map(fields)
 
 
+@example({fields({"lr": 1, "stage": True}): 1}, [fields({"lr": True}), fields({"lr": 1})])
 @given(st.dictionaries(contexts, st.integers(1, 9), max_size=12), st.lists(contexts, max_size=12))
 def test_it_holds_on_passing_and_on_no_failing_context(passing: dict[Fields, int], failing: list[Fields]) -> None:
     condition = find(passing, failing)

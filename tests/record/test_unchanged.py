@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader, TensorDataset
 
+from traincheck.events import StepEnd
 from traincheck.plan import Interruption, Plan
 from traincheck.record import Session, active
 from traincheck.record.snapshots import generator_states
@@ -309,7 +310,8 @@ def test_a_fault_switches_only_that_hook_off(record, monkeypatch) -> None:
 def test_a_deliberate_interruption_reaches_the_program() -> None:
     class Raising(_Refusing):
         def add(self, item: object) -> None:
-            raise Interruption("violation")
+            if isinstance(item, StepEnd):
+                raise Interruption("violation")
 
         def close(self) -> None:
             """Nothing to close."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ def argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], place: int, name:
     return args[place] if len(args) > place else kwargs.get(name, default)
 
 
+@functools.cache
 def dtype_name(dtype: torch.dtype) -> str:
     """``float32`` for ``torch.float32``."""
     return str(dtype).removeprefix("torch.")

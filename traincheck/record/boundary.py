@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import traceback
 import types
 import warnings
+from _thread import get_ident
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -17,9 +17,10 @@ from traincheck.plan import Interruption
 
 T = TypeVar("T")
 
-
-class _Depth(threading.local):
-    depth = 0
+# Bound here once: where this runs, in the middle of a step, every look-up on the way costs.
+_without_functions = torch._C.DisableTorchFunction
+_set_eval_frame = _dynamo.set_eval_frame
+_now_ns = time.perf_counter_ns
 
 
 class Boundary:
@@ -30,20 +31,21 @@ class Boundary:
         self.spent_ns = 0
         """Time spent in our work so far."""
         self._off: set[str] = set()
-        self._threads = _Depth()
+        self._inside: set[int] = set()
+        """The threads that are in work of ours."""
 
     def run(self, hook: str, work: Callable[..., T], *args: Any) -> T | None:
         """``work(*args)``, unseen by ``torch.compile`` and by function modes; ``None`` when it failed."""
         if hook in self._off:
             return None
-        threads = self._threads
-        if threads.depth:
-            return self._run_inside(threads, hook, work, args)
-        prior = _dynamo.set_eval_frame(None)
-        threads.depth = 1
-        spent_ns, began_ns = self.spent_ns, time.perf_counter_ns()
+        thread = get_ident()
+        if thread in self._inside:
+            return self._run_inside(hook, work, args)
+        self._inside.add(thread)
+        prior = _set_eval_frame(None)
+        spent_ns, began_ns = self.spent_ns, _now_ns()
         try:
-            with torch._C.DisableTorchFunction():
+            with _without_functions():
                 return work(*args)
         except Interruption:
             raise
@@ -51,13 +53,12 @@ class Boundary:
             self._switch_off(hook, error)
             return None
         finally:
-            self.spent_ns = spent_ns + time.perf_counter_ns() - began_ns
-            threads.depth = 0
-            _dynamo.set_eval_frame(prior)
+            self.spent_ns = spent_ns + _now_ns() - began_ns
+            self._inside.discard(thread)
+            _set_eval_frame(prior)
 
-    def _run_inside(self, threads: _Depth, hook: str, work: Callable[..., T], args: tuple[Any, ...]) -> T | None:
+    def _run_inside(self, hook: str, work: Callable[..., T], args: tuple[Any, ...]) -> T | None:
         """Work inside of work: unseen already, and its time is part of the outer one's."""
-        threads.depth += 1
         try:
             return work(*args)
         except Interruption:
@@ -65,23 +66,25 @@ class Boundary:
         except Exception as error:
             self._switch_off(hook, error)
             return None
-        finally:
-            threads.depth -= 1
 
     def yes(self, hook: str, question: Callable[[tuple[Any, ...]], bool], args: tuple[Any, ...]) -> bool:
         """``question(args)``, and yes where it fails. Asked so often that its time is not measured."""
-        prior = _dynamo.set_eval_frame(None)
+        prior = _set_eval_frame(None)
         try:
             return question(args)
         except Exception as error:
             self._switch_off(hook, error)
             return True
         finally:
-            _dynamo.set_eval_frame(prior)
+            _set_eval_frame(prior)
 
-    def depth(self) -> int:
-        """How deep this thread is in work of ours."""
-        return self._threads.depth
+    def begin_process(self) -> None:
+        """A forked child has one thread only, and it forked outside of our work."""
+        self._inside.clear()
+
+    def inside(self) -> bool:
+        """Whether this thread is in work of ours."""
+        return get_ident() in self._inside
 
     def note(self, text: str) -> None:
         """Say that something is not recorded, without it being an error."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,7 +86,7 @@ class Calls:
         """The next position in the order of everything recorded by this process."""
         return next(self._numbers)
 
-    def open(self, role: str, api: str, subject: str, context: Context, args: Mapping[str, Value]) -> OpenCall:
+    def open(self, role: str, api: str, subject: str, context: Context, args: dict[str, Value]) -> OpenCall:
         """Begin a call in this thread."""
         thread = self.thread
         stack = thread.stack
@@ -97,7 +97,7 @@ class Calls:
             api,
             subject,
             context,
-            dict(args),
+            args,
             thread.index,
             time.time_ns(),
             time.perf_counter_ns(),
@@ -108,7 +108,9 @@ class Calls:
     def close(self, call: OpenCall, error: str = "") -> None:
         """End it, and with it whatever in this thread began inside and was left without an end."""
         stack = self.thread.stack
-        if call in stack:
+        if stack and stack[-1] is call:
+            stack.pop()
+        elif call in stack:
             while stack.pop() is not call:
                 pass
         if call.recorded:

@@ -79,7 +79,7 @@ class ProjectFunctions:
             if known is None:
                 known = self._session.boundary.run("functions", self._look_up, frame)
             if known is not None and known[1] is not None:
-                self._session.boundary.run("functions", self._begins, frame, known[1])
+                self._entered(frame, known[1])
         elif event == "return":
             self._left(frame, "")
 
@@ -105,7 +105,7 @@ class ProjectFunctions:
         if known is None or known[1] is None:
             return _MONITORING.DISABLE
         if threading.current_thread() is threading.main_thread():
-            self._session.boundary.run("functions", self._begins, sys._getframe(1), known[1])
+            self._entered(sys._getframe(1), known[1])
         return None
 
     def _returned(self, code: types.CodeType, offset: int, value: object) -> None:
@@ -119,10 +119,15 @@ class ProjectFunctions:
         if functions and functions[-1][0] is frame:
             self._session.boundary.run("functions", self._ends, error)
 
+    def _entered(self, frame: types.FrameType, name: str) -> None:
+        boundary = self._session.boundary
+        if not boundary.inside():  # what TrainCheck itself calls is not the program's work
+            boundary.run("functions", self._begins, frame, name)
+
     def _begins(self, frame: types.FrameType, name: str) -> None:
         session, key = self._session, id(frame.f_code)
-        if not session.gate.awake or session.boundary.depth() > 1:
-            return  # asleep, or called by TrainCheck itself
+        if not session.gate.awake:
+            return
         self._counts[key] += 1
         if self._counts[key] > MOST_CALLS:
             self._names[key] = (frame.f_code, None)

@@ -72,7 +72,7 @@ class CheckpointHooks:
             return None
         models.add(owner)
         session.describe()
-        described = {"strict": bool(argument(args, kwargs, 2, "strict", True))}
+        described: dict[str, Value] = {"strict": bool(argument(args, kwargs, 2, "strict", True))}
         call = session.open(self._role, api, models.path(innermost(owner)), described)
         tree = models.tree(owner)
         session.snapshots.params(call, BEFORE, lambda: [] if tree is None else tree.params)

@@ -54,7 +54,7 @@ class ClipHooks:
         elif self._sees_nothing(given, parameters):
             described["blind"] = True
         if self._session.steps.optimizer_exists:
-            described["again"] = any(map(self._grew, grads))
+            described["again"] = bool(self._session.clipped) and any(map(self._grew, grads))
         if self._limit == "max_norm":
             described["norm_type"] = float(argument(args, kwargs, 2, "norm_type", 2.0))
         name = "clip_grad_norm_" if self._limit == "max_norm" else "clip_grad_value_"

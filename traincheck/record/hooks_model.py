@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from torch import Tensor
 from torch.nn import Module
@@ -15,7 +15,7 @@ from traincheck.record.fingerprints import batch_fingerprint, first_tensor, numb
 from traincheck.record.hooks_backward import in_backward
 from traincheck.record.labels import end_labels, padding_labels, shifted_labels
 from traincheck.record.masks import PADDING_MASKS, attention_mask_judged, padding_mask_judged, tokens_of
-from traincheck.record.models import Tree, innermost
+from traincheck.record.models import Layer, Tree, innermost
 from traincheck.record.named import DATA_PARALLEL, layers_of
 from traincheck.record.patching import Hook
 from traincheck.values import Value
@@ -56,6 +56,9 @@ class _Pass:
     tree: Tree | None = None
 
 
+_UNRECORDED: Final = _Pass(None)
+
+
 class ForwardHooks:
     """Records ``forward`` of models and ``module.forward`` of what is inside them."""
 
@@ -63,7 +66,7 @@ class ForwardHooks:
         self._session = session
         self._layers = session.wants(MODULE_FORWARD)
         self._every_layer = session.plan.wants_detail(EVERY_LAYER)
-        self._inside = (
+        self.inside = (
             any(map(session.wants, _INSIDE))
             or session.plan.wants_detail(LEFT_OUT, MASK_INVERTED)
             or session.plan.wants_snapshot(FORWARD, BEFORE, BUFFER)
@@ -80,32 +83,42 @@ class ForwardHooks:
         return closes and session.passes_on()
 
     def rests(self, args: tuple[Any, ...]) -> bool:
-        """Whether it is a forward of something inside a model of which nobody asks what happens inside."""
-        return not self._inside and bool(self._session.calls.thread.modules)
+        """Whether it is a forward of something inside a model. Asked where nobody wants to know what happens inside."""
+        return bool(self._session.calls.thread.modules)
 
     def begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Pass | None:
-        module = args[0]
-        modules = self._session.calls.thread.modules
+        # Most of what a step costs are the layers: in the middle of a forward every look-up misses the caches.
+        module, session = args[0], self._session
+        thread = session.calls.thread
+        modules = thread.modules
         if module.__dict__.get("_is_replica", False) or not (modules or module._modules or module._parameters):
             return None
         if not modules and not in_backward():
             return self._model_begins(module, args[1:], kwargs)
-        path = self._session.models.path(module)
-        same = bool(modules) and modules[-1] == path
-        if same and len(modules) == 1:
-            self._replica_begins(module)
-        modes, training = self._session.calls.thread.modes, module.training
-        if modules and path.partition(".")[0] != modules[0].partition(".")[0]:
-            self._session.boundary.run("layers left out", self._session.loose.runs, module, modules[0])
-            if not module._parameters and not module._modules:
-                training = modes[-1]  # made for this call, so nothing switches it
-        if modules and kwargs and not kwargs.keys().isdisjoint(PADDING_MASKS):
-            self._session.boundary.run("mask", self._masked, kwargs)
+        layer = session.models.layer(module)
+        if layer is None:
+            path = session.models.path(module)
+            label = path.partition(".")[0]
+            holds = bool(module._parameters)
+        else:
+            path, label, holds = layer.path, layer.label, layer.holds or bool(module._parameters)
+        training = module.training
+        same = False
+        if modules:
+            same = modules[-1] == path
+            if same and len(modules) == 1:
+                self._replica_begins(module)
+            if label != modules[0] and label != modules[0].partition(".")[0]:
+                session.boundary.run("layers left out", session.loose.runs, module, modules[0])
+                if not module._parameters and not module._modules:
+                    training = thread.modes[-1]  # made for this call, so nothing switches it
+            if kwargs and not kwargs.keys().isdisjoint(PADDING_MASKS):
+                session.boundary.run("mask", self._masked, kwargs)
         modules.append(path)
-        modes.append(training)
-        holds = self._every_layer or self._session.models.holds_parameters(module)
-        recorded = not same and self._layers and holds
-        return _Pass(self._layer_begins(module, path) if recorded else None)
+        thread.modes.append(training)
+        if same or not self._layers or not (holds or self._every_layer):
+            return _UNRECORDED
+        return _Pass(self._layer_begins(module, path, layer))
 
     def _model_begins(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Pass:
         session, models = self._session, self._session.models
@@ -165,27 +178,34 @@ class ForwardHooks:
         if call is not None and thread.tokens is not None and "mask_inverted" not in call.args:
             call.args.update(padding_mask_judged(thread.tokens, kwargs))
 
-    def _layer_begins(self, module: Module, path: str) -> OpenCall | None:
-        kind = type(module)
-        described: dict[str, Value] = {"training": module.training, "kind": kind.__name__}
+    def _layer_begins(self, module: Module, path: str, layer: Layer | None) -> OpenCall | None:
+        session, kind = self._session, type(module)
+        if not session.recording:
+            return None
+        name, api = (kind.__name__, f"{qualified(kind)}.forward") if layer is None else (layer.kind, layer.api)
+        described: dict[str, Value] = {"training": module.training, "kind": name}
         if in_backward():
             described["recompute"] = True
-        return self._session.open(MODULE_FORWARD, f"{qualified(kind)}.forward", path, described)
+        return session.calls.open(MODULE_FORWARD, api, path, session.context_inside(), described)
 
     def ends(self, begun: _Pass | None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, error: Any) -> None:
         if begun is None:
             return
-        self._session.calls.thread.modules.pop()
-        self._session.calls.thread.modes.pop()
+        session = self._session
+        thread = session.calls.thread
+        thread.modules.pop()
+        thread.modes.pop()
         call = begun.call
         if call is None:
             return
-        if call.role == FORWARD:
-            self._session.calls.thread.tokens = None
+        whole = call.role == FORWARD
+        if whole:
+            thread.tokens = None
         if error is None and call.recorded:
-            call.out = _output(result, whole=call.role == FORWARD)
-            self._session.snapshots.buffers(call, AFTER, begun.tree)
-        self._session.finish(call, error)
+            call.out = _output(result, whole=whole)
+            if begun.tree is not None:
+                session.snapshots.buffers(call, AFTER, begun.tree)
+        session.finish(call, error)
 
 
 class ModeHooks:
@@ -221,7 +241,7 @@ def install(session: Session) -> None:
     """Hook into modules."""
     wrap = session.patches.wrap
     forward = ForwardHooks(session)
-    over, rests = forward.passes_over, forward.rests
+    over, rests = forward.passes_over, None if forward.inside else forward.rests
     hook = Hook(FORWARD, forward.begins, forward.ends, passive_when_fed=True, passes_over=over, rests=rests)
     wrap(Module, "__call__", hook)
     if session.wants(MODE_TRAIN) or session.wants(MODE_EVAL):
@@ -236,7 +256,7 @@ def _averaged_steps(averaged: Module) -> int | None:
 
 
 def _output(result: Any, *, whole: bool) -> dict[str, Value]:
-    tensors = list(tensors_in(result))
+    tensors = [result] if isinstance(result, Tensor) else list(tensors_in(result))
     floating = next((tensor for tensor in tensors if tensor.is_floating_point()), None)
     found: dict[str, Value] = {
         "requires_grad": any(tensor.requires_grad for tensor in tensors),

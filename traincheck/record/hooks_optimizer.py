@@ -191,7 +191,7 @@ class ZeroGradHooks:
         session.walk()
         models = session.models
         label = models.path(innermost(owner)) if isinstance(owner, Module) else models.add_optimizer(owner)
-        described = {"set_to_none": bool(argument(args, kwargs, 1, "set_to_none", True))}
+        described: dict[str, Value] = {"set_to_none": bool(argument(args, kwargs, 1, "set_to_none", True))}
         call = session.open(ZERO_GRAD, f"{qualified(type(owner))}.zero_grad", label, described)
         session.snapshots.grads(call, BEFORE, lambda: self._cleared(owner))
         return call

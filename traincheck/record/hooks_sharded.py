@@ -13,6 +13,7 @@ from traincheck.record.arguments import argument
 from traincheck.record.calls import OpenCall
 from traincheck.record.fingerprints import number
 from traincheck.record.patching import Hook
+from traincheck.values import Value
 from traincheck.vocabulary import GRAD_CLIP
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class ShardedClipHooks:
     def begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:
         if not any(handle.uses_sharded_strategy for handle in args[0]._all_handles):
             return None  # it calls torch.nn.utils.clip_grad_norm_, which is recorded
-        described = {
+        described: dict[str, Value] = {
             "max_norm": float(argument(args, kwargs, 1, "max_norm")),
             "norm_type": float(argument(args, kwargs, 2, "norm_type", 2.0)),
         }

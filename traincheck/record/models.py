@@ -19,11 +19,12 @@ from torch.optim import Optimizer
 from torch.utils.weak import WeakIdKeyDictionary
 
 from traincheck.record.alive import alive
+from traincheck.record.arguments import qualified
 from traincheck.record.boundary import Boundary
 from traincheck.record.by_identity import ByIdentity
-from traincheck.record.named import Labels, Owned, Tree, class_name, innermost, innermost_optimizer, wrapped
+from traincheck.record.named import Labels, Layer, Owned, Tree, class_name, innermost, innermost_optimizer, wrapped
 
-__all__ = ["Labels", "Models", "Owned", "Tree", "class_name", "innermost", "innermost_optimizer"]
+__all__ = ["Labels", "Layer", "Models", "Owned", "Tree", "class_name", "innermost", "innermost_optimizer"]
 
 _DEEPEST = 100
 MOST_LISTED: Final = 64
@@ -46,11 +47,8 @@ class Models:
         """What optimizers update that were given shards or copies of it."""
         self._parents: ByIdentity[weakref.ref[Module]] = ByIdentity()
         self._live: ByIdentity[None] = ByIdentity()
-        self._walked: dict[int, weakref.ref[Module]] = {}
+        self._layers: dict[int, Layer] = {}
         """The modules of the last walk, by identity."""
-        self._paths: dict[int, str] = {}
-        self._holders: set[int] = set()
-        """Those of them that hold parameters of their own."""
         self._seen: tuple[Any, ...] = ()
         """What the last walk saw, in a form that is compared fast."""
         self._held: dict[str, tuple[list[int], list[Owned]]] = {}
@@ -153,12 +151,13 @@ class Models:
         return class_name(module) if found is None else found
 
     def _known_path(self, module: Module) -> str | None:
-        reference = self._walked.get(id(module))
-        return None if reference is None or reference() is not module else self._paths[id(module)]
+        known = self.layer(module)
+        return None if known is None else known.path
 
-    def holds_parameters(self, module: Module) -> bool:
-        """Whether ``module`` has parameters of its own; FSDP takes them out of it while it runs."""
-        return id(module) in self._holders or bool(module._parameters)
+    def layer(self, module: Module) -> Layer | None:
+        """What the last walk found of ``module``; ``None`` when it did not come by."""
+        known = self._layers.get(id(module))
+        return None if known is None or known.reference() is not module else known
 
     def is_model(self, module: Module) -> bool:
         """Whether ``module`` is a model as a whole, or a wrapper around one."""
@@ -274,8 +273,8 @@ class Models:
         """
         roots = [id(root) for root, _ in self._roots.items() if self.root(root) is root]
         registered: list[int | str] = []
-        for reference in self._walked.values():
-            module = reference()
+        for layer in self._layers.values():
+            module = layer.reference()
             if module is None:
                 return ()
             for items in (module._parameters, module._buffers, module._modules):
@@ -299,7 +298,7 @@ class Models:
 
     def _walk(self) -> None:
         self.generation += 1
-        self.trees, self._names, self._paths, self._walked, self._holders = [], {}, {}, {}, set()
+        self.trees, self._names, self._layers = [], {}, {}
         self._held, self._grouped, self._listed = {}, {}, {}
         for root, label in self._roots.items():
             if self.root(root) is not root:
@@ -312,17 +311,21 @@ class Models:
                 self._former[owned.tensor] = owned.name
 
     def _visit(self, module: Module, path: str, tree: Tree) -> None:
-        seen_before = id(module) in self._paths
-        self._paths.setdefault(id(module), path)
-        reference = self._walked.setdefault(id(module), weakref.ref(module))
+        layer = self._layers.get(id(module))
+        seen_before = layer is not None
+        if layer is None:
+            kind = type(module)
+            api = f"{qualified(kind)}.forward"
+            layer = self._layers[id(module)] = Layer(weakref.ref(module), path, tree.label, kind.__name__, api)
+        reference = layer.reference
         for name, tensor in module._parameters.items():
             if tensor is not None:
-                self._holders.add(id(module))
+                layer.holds = True
                 tree.params.append(Owned(f"{path}.{name}", tensor, reference))
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 tree.buffers.append(Owned(f"{path}.{name}", buffer, reference))
-        if seen_before and path.startswith(self._paths[id(module)] + "."):
+        if seen_before and path.startswith(layer.path + "."):
             return  # a module that contains itself
         inner = wrapped(module)
         for name, child in module._modules.items():

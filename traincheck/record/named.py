@@ -69,6 +69,21 @@ class Owned:
 
 
 @dataclass(slots=True)
+class Layer:
+    """A module as it was found in its model."""
+
+    reference: weakref.ref[Module]
+    path: str
+    """Model label and path."""
+    label: str
+    kind: str
+    api: str
+    """What a call of it is called."""
+    holds: bool = False
+    """Whether it has parameters of its own; FSDP takes them out of it while it runs."""
+
+
+@dataclass(slots=True)
 class Tree:
     """One model: its variables in order. It does not keep the model alive."""
 

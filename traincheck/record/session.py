@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing import util as multiprocessing_util
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
 from torch.nn import Module
@@ -39,8 +39,10 @@ from traincheck.record.table import Table
 from traincheck.record.ties import Ties
 from traincheck.record.unheld import Unheld
 from traincheck.values import Value
+from traincheck.vocabulary import FORWARD, MODULE_FORWARD
 
 _active: Session | None = None
+_FORWARDS: Final = (FORWARD, MODULE_FORWARD)
 
 
 def active() -> Session | None:
@@ -86,6 +88,7 @@ class Session:
     def _begin_process(self) -> None:
         """Everything that a forked child has of its own."""
         self.step = 0
+        self.boundary.begin_process()
         self.gate.recording = True
         self._asks_at = 0
         """The step before which :attr:`decide` is not asked."""
@@ -175,7 +178,7 @@ class Session:
 
     def tell(self, role: str, api: str, subject: str, args: Mapping[str, Value], out: Mapping[str, Value]) -> None:
         """Record a moment that is no call of torch: what a framework's own loop says of itself."""
-        call = self.open(role, api, subject, args)
+        call = self.open(role, api, subject, dict(args))
         if call is not None:
             call.out = dict(out)
             self.finish(call)
@@ -217,6 +220,15 @@ class Session:
             found = self._contexts[key] = Context(*key)
         return found
 
+    def context_inside(self) -> Context:
+        """The same for a call inside a forward: that of the forward, unless what torch computes with has changed."""
+        stack = self.calls.thread.stack
+        if stack and stack[-1].role in _FORWARDS and not self._stage:
+            outer = stack[-1].context
+            if outer.grad_enabled is torch.is_grad_enabled() and outer.autocast == _autocast():
+                return outer
+        return self.context()
+
     def stage_now(self, moment: Moment) -> str:
         """What the program is doing, as said by the user or as found."""
         if self._stage:
@@ -227,11 +239,11 @@ class Session:
         """What the user said that the program is doing."""
         return self._stage[-1] if self._stage else None
 
-    def open(self, role: str, api: str, subject: str, args: Mapping[str, Value] | None = None) -> OpenCall | None:
+    def open(self, role: str, api: str, subject: str, args: dict[str, Value] | None = None) -> OpenCall | None:
         """Begin a call, if its role is wanted and the step is not left out."""
         if not self.recording or not self.wants(role or api):
             return None
-        call = self.calls.open(role, api, subject, self.context(), args or {})
+        call = self.calls.open(role, api, subject, self.context(), {} if args is None else args)
         if role and role not in NOWHERE:
             site = self.sites.innermost()
             if site:

@@ -290,11 +290,12 @@ def _some(window: Window, call: Call, changed: dict[str, bool], contexts: dict[s
     context = _call_context(window, call)
     own = changed
     if contexts:
-        own = {name: moved for name, moved in changed.items() if dict(contexts.get(name, ())).get("own")}
-        live = [dict(contexts[name]) for name in own]
-        context["some_gradient"] = any(fields["gradient"] == "normal" for fields in live)
-        context["some_lr"] = any(fields["gradient"] == "normal" and fields["lr"] == "normal" for fields in live)
-        context["low_precision"] = any(fields["low_precision"] for fields in live)
+        own = {name: moved for name, moved in changed.items() if ("own", True) in contexts.get(name, ())}
+        known = [dict(fields) for fields in {contexts[name] for name in own}]
+        moving = [fields for fields in known if fields["gradient"] == "normal"]
+        context["some_gradient"] = bool(moving)
+        context["some_lr"] = any(fields["lr"] == "normal" for fields in moving)
+        context["low_precision"] = any(fields["low_precision"] for fields in known)
     if any(own.values()):
         return Example(True, circumstances.frozen(context))
     return Example(

@@ -9,7 +9,6 @@ from typing import ClassVar, Final
 from traincheck.events import Call, Variable
 from traincheck.relations import circumstances, own_optimizers
 from traincheck.relations.contract import Example, Memory, Needs
-from traincheck.values import Fields
 from traincheck.vocabulary import AFTER, BACKWARD, FORWARD, GRAD, MODULE_FORWARD, OPTIMIZER_STEP, PARAM
 from traincheck.window import Window
 
@@ -89,7 +88,9 @@ def _parameters(subject: Part, window: Window, steps: list[Call], memory: Memory
     stepped = {step.subject for step in steps}
     ever: set[str] = memory.state.setdefault("ever", set())
     ever |= reached
-    groups: dict[tuple[Fields, bool], list[str]] = {}
+    variables = window.variables.values()
+    mates = {known.name.partition(".")[0] for known in variables if known.optimizer in stepped}
+    groups: dict[tuple[bool, bool, bool], list[str]] = {}
     inside = 0
     for name, variable in window.variables.items():
         steps_here = subject.part != "held" or variable.optimizer in stepped
@@ -97,8 +98,9 @@ def _parameters(subject: Part, window: Window, steps: list[Call], memory: Memory
             continue
         held = _in(subject.whole, variable, reached, ever)
         inside += held
-        groups.setdefault((_context(window, variable, stepped), held), []).append(name)
-    for (context, held), names in groups.items():
+        groups.setdefault((variable.trainable, name.partition(".")[0] in mates, held), []).append(name)
+    for (trainable, model_in_optimizer, held), names in groups.items():
+        context = circumstances.frozen({"trainable": trainable, "model_in_optimizer": model_in_optimizer})
         if held:
             yield Example(True, context, count=len(names))
         else:
@@ -129,15 +131,6 @@ def _in(group: str, variable: Variable, reached: set[str], ever: set[str]) -> bo
     if group == "reached":
         return variable.name in reached
     return variable.trainable
-
-
-def _context(window: Window, variable: Variable, stepped: set[str]) -> Fields:
-    model = variable.name.partition(".")[0]
-    mates = window.memo.get(("held models", frozenset(stepped)))
-    if mates is None:
-        mates = {other.name.partition(".")[0] for other in window.variables.values() if other.optimizer in stepped}
-        window.memo["held models", frozenset(stepped)] = mates
-    return circumstances.frozen({"trainable": variable.trainable, "model_in_optimizer": model in mates})
 
 
 def _layers(window: Window, stepped: set[str]) -> Iterator[Example]:

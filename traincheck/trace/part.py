@@ -49,7 +49,7 @@ class Part:
                 columns = [column.to_pylist() for column in pa.concat_batches(batches).columns]
                 row = -1
                 try:
-                    for row, record in enumerate(reader.records(columns)):
+                    for row, record in enumerate(reader.records(columns)):  # noqa: B007 - the error names the row
                         yield record
                 except ValueError as error:
                     raise TraceError(f"{self.path}, {_place(first, batches, row + 1)}: {error}") from error

@@ -148,9 +148,9 @@ class RowReader:
         cells = [list(compress(column, chosen)) for column in columns[1 : _CALL_CELLS.stop]]
         if any(None in column for column in cells):
             return []
-        seqs, _, ends, parents, roles, apis, subjects, stages, micro_steps, grad_enabled, autocast, args, out, *rest = cells
+        seqs, _, ends, parents, roles, apis, subjects, stages, micro_steps, grad, autocast, args, out, *rest = cells
         try:
-            contexts = map(self._context, stages, micro_steps, grad_enabled, autocast)
+            contexts = map(self._context, stages, micro_steps, grad, autocast)
             decoded = map(self._decode, args), map(self._decode, out)
             return list(map(Call, seqs, ends, parents, roles, apis, subjects, contexts, *decoded, *rest))
         except ValueError:
