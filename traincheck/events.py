@@ -1,7 +1,7 @@
 """What a run records: calls, snapshots of variables, the table of variables, and the ends of steps.
 
 These are the values that every room shares. The recorder makes them, a trace stores them, a window groups them. Nobody
-changes one. Calls and snapshots are not frozen only because Python takes five times as long to make one that is.
+changes one. Calls and snapshots are not frozen only because Python takes several times as long to make one that is.
 """
 
 from __future__ import annotations

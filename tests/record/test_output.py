@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from traincheck.events import Call, Context, Process, Record, StepEnd
+from traincheck.plan import Interruption
 from traincheck.record import output as output_module
 from traincheck.record.boundary import Boundary
 from traincheck.record.output import Output
@@ -82,6 +83,20 @@ def test_the_rest_reaches_the_sink_before_it_is_closed(opened: Opened) -> None:
 
     assert opened.seqs == [0]
     assert opened.sinks[0].closed
+
+
+def test_a_sink_that_interrupts_the_program_at_its_end_is_closed(opened: Opened) -> None:
+    sink = opened.sinks[0]
+
+    def interrupts(record: Record) -> None:
+        raise Interruption("violation")
+
+    sink.add = interrupts  # type: ignore[method-assign]
+    opened.output.emit(call(0))
+    with pytest.raises(Interruption):
+        opened.output.close()
+
+    assert sink.closed
 
 
 def test_nothing_is_opened_for_a_process_that_does_not_train() -> None:

@@ -121,6 +121,36 @@ def test_layers_and_products_are_recorded_where_they_are_read(record) -> None:
     assert [] == outside.calls("module.forward")
 
 
+def test_a_layer_has_the_context_that_it_runs_in_not_that_of_its_model(record) -> None:
+    class Changing(nn.Module):
+        """Turns autograd off, autocast on, and takes a backward pass of its own, all within one forward."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 3)
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            self.layer(inputs)
+            with torch.no_grad():
+                self.layer(inputs)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                self.layer(inputs)
+            self.layer(inputs).sum().backward()
+            return self.layer(inputs)
+
+    def trains() -> None:
+        model = Changing()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        model(torch.ones(2, 3)).sum().backward()
+        optimizer.step()
+
+    contexts = [call.context for call in record(trains).calls("module.forward")]
+
+    assert [True, False, True, True, True] == [context.grad_enabled for context in contexts]
+    assert ["", "", "bfloat16", "", ""] == [context.autocast for context in contexts]
+    assert [0, 0, 0, 0, 1] == [context.micro_step for context in contexts]
+
+
 def test_a_layer_is_seen_whose_parameters_are_taken_out_of_it_while_it_runs(record) -> None:
     class Sharded(nn.Module):
         """As FSDP does it: while the model runs, its layers have plain tensors in place of parameters."""

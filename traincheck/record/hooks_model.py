@@ -71,6 +71,7 @@ class ForwardHooks:
             or session.plan.wants_detail(LEFT_OUT, MASK_INVERTED)
             or session.plan.wants_snapshot(FORWARD, BEFORE, BUFFER)
         )
+        """Whether anybody asks what happens inside of models."""
 
     def passes_over(self, args: tuple[Any, ...]) -> bool:
         """Whether it is a forward of a step that is left out; the step that it ends, if it does, is counted here."""
@@ -96,19 +97,13 @@ class ForwardHooks:
         if not modules and not in_backward():
             return self._model_begins(module, args[1:], kwargs)
         layer = session.models.layer(module)
-        if layer is None:
-            path = session.models.path(module)
-            label = path.partition(".")[0]
-            holds = bool(module._parameters)
-        else:
-            path, label, holds = layer.path, layer.label, layer.holds or bool(module._parameters)
-        training = module.training
+        path, training = layer.path, module.training
         same = False
         if modules:
             same = modules[-1] == path
             if same and len(modules) == 1:
                 self._replica_begins(module)
-            if label != modules[0] and label != modules[0].partition(".")[0]:
+            if layer.label != modules[0] and layer.label != modules[0].partition(".")[0]:
                 session.boundary.run("layers left out", session.loose.runs, module, modules[0])
                 if not module._parameters and not module._modules:
                     training = thread.modes[-1]  # made for this call, so nothing switches it
@@ -116,9 +111,9 @@ class ForwardHooks:
                 session.boundary.run("mask", self._masked, kwargs)
         modules.append(path)
         thread.modes.append(training)
-        if same or not self._layers or not (holds or self._every_layer):
+        if same or not self._layers or not (layer.holds or module._parameters or self._every_layer):
             return _UNRECORDED
-        return _Pass(self._layer_begins(module, path, layer))
+        return _Pass(self._layer_begins(module, layer))
 
     def _model_begins(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Pass:
         session, models = self._session, self._session.models
@@ -178,15 +173,14 @@ class ForwardHooks:
         if call is not None and thread.tokens is not None and "mask_inverted" not in call.args:
             call.args.update(padding_mask_judged(thread.tokens, kwargs))
 
-    def _layer_begins(self, module: Module, path: str, layer: Layer | None) -> OpenCall | None:
-        session, kind = self._session, type(module)
+    def _layer_begins(self, module: Module, layer: Layer) -> OpenCall | None:
+        session = self._session
         if not session.recording:
             return None
-        name, api = (kind.__name__, f"{qualified(kind)}.forward") if layer is None else (layer.kind, layer.api)
-        described: dict[str, Value] = {"training": module.training, "kind": name}
+        described: dict[str, Value] = {"training": module.training, "kind": layer.kind}
         if in_backward():
             described["recompute"] = True
-        return session.calls.open(MODULE_FORWARD, api, path, session.context_inside(), described)
+        return session.calls.open(MODULE_FORWARD, layer.api, layer.path, session.context_inside(), described)
 
     def ends(self, begun: _Pass | None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, error: Any) -> None:
         if begun is None:

@@ -19,7 +19,6 @@ from torch.optim import Optimizer
 from torch.utils.weak import WeakIdKeyDictionary
 
 from traincheck.record.alive import alive
-from traincheck.record.arguments import qualified
 from traincheck.record.boundary import Boundary
 from traincheck.record.by_identity import ByIdentity
 from traincheck.record.named import Labels, Layer, Owned, Tree, class_name, innermost, innermost_optimizer, wrapped
@@ -144,18 +143,17 @@ class Models:
 
     def path(self, module: Module) -> str:
         """Model label and path of any module: ``Net.fc1``; its class alone when no known model holds it."""
-        found = self._known_path(module)
+        return self.layer(module).path
+
+    def layer(self, module: Module) -> Layer:
+        """What is known of any module: as the last walk found it, or by itself when that did not come by."""
+        found = self._walked(module)
         if found is None and self.stale:
             self.refresh()
-            found = self._known_path(module)
-        return class_name(module) if found is None else found
+            found = self._walked(module)
+        return Layer.of(module, class_name(module)) if found is None else found
 
-    def _known_path(self, module: Module) -> str | None:
-        known = self.layer(module)
-        return None if known is None else known.path
-
-    def layer(self, module: Module) -> Layer | None:
-        """What the last walk found of ``module``; ``None`` when it did not come by."""
+    def _walked(self, module: Module) -> Layer | None:
         known = self._layers.get(id(module))
         return None if known is None or known.reference() is not module else known
 
@@ -314,9 +312,7 @@ class Models:
         layer = self._layers.get(id(module))
         seen_before = layer is not None
         if layer is None:
-            kind = type(module)
-            api = f"{qualified(kind)}.forward"
-            layer = self._layers[id(module)] = Layer(weakref.ref(module), path, tree.label, kind.__name__, api)
+            layer = self._layers[id(module)] = Layer.of(module, path)
         reference = layer.reference
         for name, tensor in module._parameters.items():
             if tensor is not None:

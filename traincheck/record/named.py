@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
 
+from traincheck.record.arguments import qualified
 from traincheck.record.by_identity import ByIdentity
 
 DATA_PARALLEL = "DistributedDataParallel"
@@ -74,13 +75,19 @@ class Layer:
 
     reference: weakref.ref[Module]
     path: str
-    """Model label and path."""
+    """Model label and path; the class alone where no known model holds it."""
     label: str
     kind: str
     api: str
     """What a call of it is called."""
     holds: bool = False
-    """Whether it has parameters of its own; FSDP takes them out of it while it runs."""
+    """Whether it had parameters of its own; FSDP takes them out of it while it runs."""
+
+    @classmethod
+    def of(cls, module: Module, path: str) -> Layer:
+        """``module`` at this place; nothing is known of its parameters."""
+        kind = type(module)
+        return cls(weakref.ref(module), path, path.partition(".")[0], kind.__name__, f"{qualified(kind)}.forward")
 
 
 @dataclass(slots=True)

@@ -56,11 +56,13 @@ class Output:
     def close(self) -> None:
         """Nothing follows."""
         with self._lock:
-            self._hand_on()
-            sink, self._sink = self._sink, None
-            self._waiting = []
-            if sink is not None:
-                self._boundary.run("sink.close", sink.close)
+            try:
+                self._hand_on()
+            finally:
+                sink, self._sink = self._sink, None
+                self._waiting = []
+                if sink is not None:
+                    self._boundary.run("sink.close", sink.close)
 
     def _open(self) -> None:
         self._sink = self._open_sink(describe_process(self._framework()))

@@ -221,11 +221,12 @@ class Session:
         return found
 
     def context_inside(self) -> Context:
-        """The same for a call inside a forward: that of the forward, unless what torch computes with has changed."""
+        """The same for a layer: that of the forward that it is in, where nothing that may change inside of it has."""
         stack = self.calls.thread.stack
         if stack and stack[-1].role in _FORWARDS and not self._stage:
             outer = stack[-1].context
-            if outer.grad_enabled is torch.is_grad_enabled() and outer.autocast == _autocast():
+            same_modes = outer.grad_enabled is torch.is_grad_enabled() and outer.autocast == _autocast()
+            if same_modes and outer.micro_step == self.steps.micro_step:
                 return outer
         return self.context()
 
