@@ -93,7 +93,14 @@ class Window:
 
         A variable that is known at only one of the two moments is left out.
         """
-        before, after = self.snapshot(call, BEFORE, kind), self.snapshot(call, AFTER, kind)
+        key = ("changes", call.seq, kind)
+        if key not in self.memo:
+            self.memo[key] = self._compared(self.snapshot(call, BEFORE, kind), self.snapshot(call, AFTER, kind))
+        found: dict[str, bool] | None = self.memo[key]
+        return found
+
+    @staticmethod
+    def _compared(before: Snapshot | None, after: Snapshot | None) -> dict[str, bool] | None:
         if before is None or after is None:
             return None
         now = content(after)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import types
+import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,9 @@ class ClipHooks:
             if isinstance(result, Tensor):
                 call.out["total_norm"] = total = number(result)
                 if total is not None and float(argument(args, kwargs, 1, "max_norm")) < total < math.inf:
-                    self._session.clipped.update({grad: (self._passes(), grad._version) for grad in grads})
+                    passes = self._passes()
+                    scaled = {id(grad): (weakref.ref(grad), passes, grad._version) for grad in grads}
+                    self._session.clipped.update(scaled)
             if call.args.get("norm_type") == 2.0:
                 call.out["after_norm"] = sum((norm or 0.0) ** 2 for norm in norms(grads)) ** 0.5
         self._session.finish(call, error)
@@ -94,8 +97,9 @@ class ClipHooks:
 
     def _grew(self, grad: Tensor) -> bool:
         """Whether a backward pass has added to it since it was scaled down."""
-        passes, version = self._session.clipped.get(grad, (self._passes(), 0))
-        return bool(passes < self._passes() and grad._version > version)
+        reference, passes, version = self._session.clipped.get(id(grad), (None, self._passes(), 0))
+        known = reference is not None and reference() is grad
+        return bool(known and passes < self._passes() and grad._version > version)
 
     def _passes(self) -> tuple[int, int]:
         return self._session.step, self._session.steps.micro_step

@@ -15,7 +15,6 @@ from typing import Any, Final, Literal
 import torch
 from torch.nn import Module
 from torch.optim import Optimizer
-from torch.utils.weak import WeakIdKeyDictionary
 
 from traincheck.events import Context, Record, StepEnd, VariableTable
 from traincheck.plan import OpenSink, Plan
@@ -111,8 +110,9 @@ class Session:
         self._walked = self._described = False
         self.scaled_loss: weakref.ref[torch.Tensor] | None = None
         """The latest loss that a gradient scaler scaled."""
-        self.clipped: Any = WeakIdKeyDictionary()
-        """Gradients that were scaled down, with the backward pass after which that was, and their version then."""
+        self.clipped: dict[int, tuple[weakref.ref[torch.Tensor], tuple[int, int], int]] = {}
+        """Gradients that were scaled down, by identity, with the backward pass after which that was, and their version
+        then."""
         self.frozen_seen = False
         """Whether the models that no optimizer of this step trains were looked at in this step."""
 
