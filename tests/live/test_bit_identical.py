@@ -207,6 +207,7 @@ if sys.argv[1] != "alone":
     assert watched.result.steps and not watched.findings, watched.result
 found = [fingerprints(list(model.state_dict().values())), losses, generator_states()]
 open(f"{sys.argv[2]}/{dist.get_rank()}.json", "w").write(json.dumps(found))
+del replica, loss, optimizer  # it holds the group, whose threads may abort the program as it ends (pytorch#179291)
 dist.destroy_process_group()
 """
 
