@@ -81,6 +81,24 @@ def test_several_steps_for_one_batch(record) -> None:
     assert [False] * 6 == [call.args["again"] for call in record(program).calls("grad.clip")]
 
 
+def test_gradients_that_were_dropped_are_not_taken_for_later_ones(record) -> None:
+    """The next gradients may lie where those lay."""
+
+    def program() -> None:
+        model = nn.Linear(4, 4)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for num_passes in (2, 4, 6, 8):
+            for _ in range(num_passes):
+                model(torch.randn(8, 4)).square().sum().backward()
+            clip_grad_norm_(model.parameters(), 1e-3)
+            for param in model.parameters():
+                param.grad = None
+        model(torch.randn(8, 4)).square().sum().backward()
+        optimizer.step()
+
+    assert [False] * 4 == [call.args["again"] for call in record(program).calls("grad.clip")]
+
+
 def blind(record, given: Callable[[nn.Module], object]) -> list[object]:
     """What clippings say of which gradients they see; ``given`` is built once, before the training."""
 

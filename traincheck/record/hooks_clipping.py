@@ -97,9 +97,11 @@ class ClipHooks:
 
     def _grew(self, grad: Tensor) -> bool:
         """Whether a backward pass has added to it since it was scaled down."""
-        reference, passes, version = self._session.clipped.get(id(grad), (None, self._passes(), 0))
-        known = reference is not None and reference() is grad
-        return bool(known and passes < self._passes() and grad._version > version)
+        found = self._session.clipped.get(id(grad))
+        if found is None:
+            return False
+        reference, passes, version = found
+        return reference() is grad and passes < self._passes() and grad._version > version
 
     def _passes(self) -> tuple[int, int]:
         return self._session.step, self._session.steps.micro_step
