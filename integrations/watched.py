@@ -10,10 +10,9 @@ from typing import Any
 from traincheck.agreement import Agreement
 from traincheck.check import Checker
 from traincheck.findings import CheckResult, Finding
-from traincheck.launch import LAUNCHED
 from traincheck.options import Options
 from traincheck.reaction import LOGGER
-from traincheck.record import Session, active
+from traincheck.record import LAUNCHED, Session, active
 from traincheck.watching import Watch, prepare
 
 

@@ -36,9 +36,6 @@ NOT_EXECUTABLE: Final = 126
 SIGNAL_BASE: Final = 128
 """A command that signal ``n`` ended has the status ``128 + n``, as in shells."""
 
-LAUNCHED: Final = {"collect": "traincheck-collect", "check": "traincheck-check"}
-"""How the sessions that a launch begins are called, by its mode."""
-
 
 class Launch(BaseModel):
     """What the processes below the launcher are told."""

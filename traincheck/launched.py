@@ -8,7 +8,7 @@ from pathlib import Path
 
 from traincheck.events import Process
 from traincheck.findings import CheckResult
-from traincheck.launch import LAUNCHED, Launch, read_launch
+from traincheck.launch import Launch, read_launch
 from traincheck.plan import Plan, Sink
 
 
@@ -23,7 +23,7 @@ def start(launch_path: str) -> None:
 
 def _collect(launch: Launch) -> None:
     from traincheck.integrations.auto import attach_when_imported
-    from traincheck.record import Session
+    from traincheck.record import LAUNCHED, Session
     from traincheck.trace import Writer
 
     def open_sink(process: Process) -> Sink:
@@ -37,6 +37,7 @@ def _collect(launch: Launch) -> None:
 def _check(launch: Launch) -> None:
     from traincheck.integrations.auto import attach_when_imported
     from traincheck.invariant_file import load_invariants
+    from traincheck.record import LAUNCHED
     from traincheck.verdicts import write_verdict
     from traincheck.watching import Watch
 

@@ -6,18 +6,20 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from traincheck.check import Checker
 from traincheck.events import Call, Process, Record, StepEnd
 from traincheck.exchange import Exchange
 from traincheck.findings import CheckResult, Finding
 from traincheck.invariant import Invariant
-from traincheck.last_words import LastWords
 from traincheck.plan import Interruption
 from traincheck.relations import Needs, by_name
 from traincheck.vocabulary import COLLECTIVE
 from traincheck.window import Window, WindowBuilder
+
+if TYPE_CHECKING:
+    from traincheck.last_words import LastWords
 
 SAVE_EVERY_S: Final = 5.0
 """How often a long run writes down how far it got, in case that it is killed."""

@@ -21,13 +21,11 @@ from traincheck.events import Process
 from traincheck.findings import CheckResult, Finding
 from traincheck.governed import Governed
 from traincheck.invariant import Invariant
-from traincheck.last_words import LastWords
-from traincheck.launch import LAUNCHED
 from traincheck.live import LiveSink
 from traincheck.options import DEFAULT_OVERHEAD, Options
 from traincheck.plan import Interruption, Plan, Sink
 from traincheck.reaction import LOGGER, OnViolation, Reaction, told
-from traincheck.record import Session, active
+from traincheck.record import LAUNCHED, Session, active
 from traincheck.record.process import describe_process
 from traincheck.report.verdict import headline, verdict
 from traincheck.selection import Sources
@@ -195,7 +193,11 @@ class Watch:
             if self._save is not None:
                 self._save(process, self._noted(result), finished)
 
-        last_words = None if self._last_words is None else LastWords(self._last_words, process)
+        last_words = None
+        if self._last_words is not None:
+            from traincheck.last_words import LastWords  # Needed below a launcher only.
+
+            last_words = LastWords(self._last_words, process)
         self._sink = LiveSink(process, self._invariants, self._reaction, save, last_words=last_words)
         return self._sink
 

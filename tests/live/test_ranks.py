@@ -27,7 +27,7 @@ SIZES = {"call": "collective.", "argument": "numel", "how": "same on ranks", "ot
 SIZES_EQUAL = Invariant("APIArg", SIZES, ALWAYS, "Sizes are equal on all ranks.", EVIDENCE)
 
 PROGRAM = """
-import os, sys
+import os, sys, time
 import torch
 import torch.distributed as dist
 
@@ -47,6 +47,8 @@ for step in range(6):
     if trouble == "diverges" and rank == 1 and step == 2:
         net.module.weight.data.mul_(2)
 if trouble != "dies":
+    dist.barrier()
+    time.sleep(0.2)  # lets gloo free its last tensors: doing so while Python exits would abort the process
     dist.destroy_process_group()
 """
 
@@ -83,7 +85,7 @@ dist.destroy_process_group()
 """
 
 HYBRID_PROGRAM = """
-import sys
+import sys, time
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -110,10 +112,12 @@ for step in range(6):
                 parameter.grad.mul_(2)
     optimizer.step()
 dist.barrier()
+time.sleep(0.2)
 dist.destroy_process_group()
 """
 
 PIPELINE_PROGRAM = """
+import time
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -136,6 +140,7 @@ for step in range(6):
         schedule.step(target=inputs[:, :4].argmax(1))
     optimizer.step()
 dist.barrier()
+time.sleep(0.2)
 dist.destroy_process_group()
 """
 

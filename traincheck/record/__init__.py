@@ -1,5 +1,5 @@
 """Recording: turns a running PyTorch program into records, without changing what it computes."""
 
-from traincheck.record.session import Session, active
+from traincheck.record.session import LAUNCHED, Session, active
 
-__all__ = ["Session", "active"]
+__all__ = ["LAUNCHED", "Session", "active"]

@@ -40,6 +40,9 @@ from traincheck.record.unheld import Unheld
 from traincheck.values import Value
 from traincheck.vocabulary import FORWARD, MODULE_FORWARD
 
+LAUNCHED: Final = {"collect": "traincheck-collect", "check": "traincheck-check"}
+"""How the sessions that a launcher begins are called, by its mode."""
+
 _active: Session | None = None
 _FORWARDS: Final = (FORWARD, MODULE_FORWARD)
 
