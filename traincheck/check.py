@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from traincheck.causes import Cause, Causes
 from traincheck.findings import CheckResult, Finding, Violation
@@ -17,6 +17,9 @@ from traincheck.window import Window
 if TYPE_CHECKING:
     from traincheck.trace import Trace
 
+MAX_KINDS: Final = 256
+"""For so many kinds of windows it is remembered which invariants they concern: programs have a handful."""
+
 
 @dataclass(slots=True)
 class _Watch:
@@ -24,6 +27,7 @@ class _Watch:
 
     relation: Relation[Any]
     subject: Any
+    triggers: frozenset[str]
     invariants: list[tuple[str, Invariant]]
     """With their ids, worked out once."""
     memories: dict[tuple[int, int], Memory] = field(default_factory=dict)
@@ -33,7 +37,11 @@ class _Watch:
     """What broke while judging it: it is off from then on."""
 
     def memory(self, window: Window) -> Memory:
-        return self.memories.setdefault((window.process.rank, window.process.pid), Memory())
+        process = window.process.rank, window.process.pid
+        found = self.memories.get(process)
+        if found is None:
+            found = self.memories[process] = Memory()
+        return found
 
 
 class Checker:
@@ -41,6 +49,8 @@ class Checker:
 
     def __init__(self, invariants: Iterable[Invariant]) -> None:
         self._watches = _watches({invariant.id: invariant for invariant in invariants})
+        self._triggered: dict[frozenset[str], list[_Watch]] = {}
+        """By the keys of a window: the watches for which it may have examples."""
         self._held: set[str] = set()
         self._violated: set[str] = set()
         self._abstained: set[str] = set()
@@ -60,12 +70,21 @@ class Checker:
         """Judge one window. Returns the findings that are new with it, each cause once."""
         self._steps[window.process.rank, window.process.pid] += 1
         new: list[Cause] = []
-        for watch in self._watches:
+        for watch in self._triggered_by(window.keys):
             for violation in self._judge(watch, window):
                 cause = self._causes.add(violation)
                 if cause is not None:
                     new.append(cause)
         return [cause.finding() for cause in new]
+
+    def _triggered_by(self, keys: frozenset[str]) -> list[_Watch]:
+        found = self._triggered.get(keys)
+        if found is None:
+            if len(self._triggered) >= MAX_KINDS:
+                self._triggered.clear()
+            found = [watch for watch in self._watches if not (watch.triggers and watch.triggers.isdisjoint(keys))]
+            self._triggered[keys] = found
+        return found
 
     def skip(self, steps: int = 1) -> None:
         """Account for steps that were left out for the overhead budget."""
@@ -151,7 +170,7 @@ def _watches(invariants: Mapping[str, Invariant]) -> list[_Watch]:
     for key, invariant in invariants.items():
         relation = by_name(invariant.relation)
         subject = relation.subject_type(**invariant.subject)
-        watch = found.setdefault((relation.name, subject), _Watch(relation, subject, []))
+        watch = found.setdefault((relation.name, subject), _Watch(relation, subject, relation.triggers(subject), []))
         watch.invariants.append((key, invariant))
     return list(found.values())
 

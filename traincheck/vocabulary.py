@@ -134,6 +134,8 @@ LEFT_OUT: Final = "left_out"
 PASSED_OVER: Final = "passed_over"
 """Parameters that no optimizer holds: of layers that no model registers, and of models that train."""
 UNTIED: Final = "untied"
+INPUTS: Final = "inputs"
+"""The content of what a model is given, also where no ranks train replicas of it."""
 EVERY_LAYER: Final = "every_layer"
 """Forward passes also of what holds no parameters of its own."""
 OUTSIDE_AUTOCAST: Final = "outside_autocast"
@@ -142,7 +144,7 @@ OUTSIDE_AUTOCAST: Final = "outside_autocast"
 DETAILS: Final = frozenset(
     {
         *(TARGET_WEIGHT, *LOSS_GRAPH, LABELS_ENDED, LABELS_PADDED, LABELS_SHIFTED, MASK_INVERTED),
-        *(AWAKE, CARRIED, LEFT_OUT, PASSED_OVER, UNTIED),
+        *(AWAKE, CARRIED, INPUTS, LEFT_OUT, PASSED_OVER, UNTIED),
         *(EVERY_LAYER, OUTSIDE_AUTOCAST),
     }
 )

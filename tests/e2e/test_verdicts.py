@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ import pytest
 from traincheck.evidence import Gatherer, Source
 from traincheck.invariant_file import load_invariants
 from traincheck.plan import Plan
-from traincheck.relations import RELATIONS, Memory
+from traincheck.relations import RELATIONS, Memory, by_name
 from traincheck.trace import open_trace
 from traincheck.window import Window
+from traincheck.zoo import load_pack, pack_names
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -132,3 +134,28 @@ def test_recording_only_what_a_relation_needs_gives_the_same_examples(reference:
         assert _examples(windows, relation, subject) == _examples(selective, relation, subject), (name, subject)
         judged += 1
     assert 50 < judged
+
+
+def _without(window: Window, keys: frozenset[str]) -> Window:
+    calls = [call for call in window.calls if (call.role or call.api) not in keys]
+    return Window(window.step, window.process, [*calls, *window.snapshots], window.variables, follows=window.follows)
+
+
+def test_a_window_without_its_triggers_has_no_example_and_leaves_no_memory(reference: Path) -> None:
+    windows = list(open_trace(reference / "trace").windows())
+    gatherer = Gatherer(Source("run", "program"))
+    for window in windows:
+        gatherer.add(window)
+    subjects = {(by_name(name), subject) for name, subject in gatherer.summary().cases}
+    for invariant in (one for name in pack_names() for one in load_pack(name).invariants):
+        relation = by_name(invariant.relation)
+        subjects.add((relation, relation.subject_type(**invariant.subject)))
+    triggered = [(relation, subject, keys) for relation, subject in subjects if (keys := relation.triggers(subject))]
+    for relation, subject, keys in triggered:
+        memory = Memory()
+        for window in windows:
+            list(relation.examples(subject, window, memory))
+            before = deepcopy(memory)
+            assert [] == list(relation.examples(subject, _without(window, keys), memory)), (relation.name, subject)
+            assert before == memory, (relation.name, subject)
+    assert 50 < len(triggered)

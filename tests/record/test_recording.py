@@ -92,6 +92,8 @@ def test_what_takes_time_is_worked_out_only_where_it_is_read(record) -> None:
 
     assert all("target_weight" in call.args for call in read.calls("backward"))
     assert not any("target_weight" in call.args for call in unread.calls("backward"))
+    assert all("inputs" in call.args for call in read.calls("forward"))
+    assert not any("inputs" in call.args for call in unread.calls("forward"))
     assert all(snapshot.values for snapshot in read.snapshots())
     assert not any(snapshot.values for snapshot in unread.snapshots())
     assert [snapshot.hashes for snapshot in read.snapshots()] == [snapshot.hashes for snapshot in unread.snapshots()]

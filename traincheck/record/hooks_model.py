@@ -28,6 +28,7 @@ from traincheck.vocabulary import (
     DROPOUT,
     EVERY_LAYER,
     FORWARD,
+    INPUTS,
     LABELS_ENDED,
     LABELS_PADDED,
     LABELS_SHIFTED,
@@ -150,7 +151,8 @@ class ForwardHooks:
             return _Pass(None)
         if call.recorded:
             session.calls.thread.tokens = tokens_of(inputs)
-            call.args["inputs"] = session.boundary.run("inputs", batch_fingerprint, inputs)
+            if described.get("through_wrapper") or session.plan.wants_detail(INPUTS):
+                call.args["inputs"] = session.boundary.run("inputs", batch_fingerprint, inputs)
             call.args.update(session.answer([LABELS_ENDED], "labels", end_labels, inner, kwargs))
             call.args.update(session.answer([LABELS_PADDED], "labels", padding_labels, kwargs))
             call.args.update(session.answer([LABELS_SHIFTED], "labels", shifted_labels, inner, kwargs))

@@ -117,8 +117,21 @@ class APIArg:
             return Needs(frozenset({subject.call, LR_STEP, TRAINER_STEP}))
         if subject.call == COLLECTIVE:
             return Needs(frozenset({OPTIMIZER_STEP, *COLLECTIVES}))
+        if subject.how == "apart on ranks":
+            return Needs(frozenset({subject.call}))
         details = frozenset({EVERY_LAYER} if subject.call == MODULE_FORWARD else {subject.argument} & DETAILS)
         return Needs(frozenset({subject.call, *ALSO.get(subject.argument, ())}), details=details)
+
+    def triggers(self, subject: Argument) -> frozenset[str]:
+        if subject.how.endswith("ranks"):
+            return frozenset()
+        if subject.how == "off in evaluation":
+            return frozenset({FORWARD})
+        if subject.how == "lasting":
+            return frozenset({subject.call, LR_STEP})
+        if subject.how == "same in step" or subject.argument == "through_wrapper":
+            return frozenset({OPTIMIZER_STEP})
+        return frozenset({subject.call})
 
     def examples(self, subject: Argument, window: Window, memory: Memory) -> Iterable[Example]:
         if subject.how == "apart on ranks":

@@ -150,6 +150,9 @@ class APIOutput:
         calls = {subject.call, BACKWARD} if subject.form == "any" else {subject.call}
         return Needs(frozenset(calls), details=frozenset(MORE_CALLS.get(subject.call, ())))
 
+    def triggers(self, subject: Output) -> frozenset[str]:
+        return frozenset() if subject.form == "same on ranks" else frozenset({subject.call})
+
     def examples(self, subject: Output, window: Window, memory: Memory) -> Iterable[Example]:
         if subject.form == "same on ranks":
             yield from _across_ranks(subject, window)

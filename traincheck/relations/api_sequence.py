@@ -116,6 +116,9 @@ class APISequence:
         also = {SCALER_STEP, BACKWARD} if subject.how in ("at first", "afresh") else set()
         return Needs(frozenset({subject.first, subject.second, OPTIMIZER_STEP, *also}))
 
+    def triggers(self, subject: Order) -> frozenset[str]:
+        return frozenset()
+
     def examples(self, subject: Order, window: Window, memory: Memory) -> Iterable[Example]:
         if subject.how == "in step":
             return _in_step(subject, window, memory)

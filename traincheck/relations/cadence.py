@@ -70,6 +70,9 @@ class Cadence:
     def needs(self, subject: Count) -> Needs:
         return Needs(frozenset({subject.event, subject.per}))
 
+    def triggers(self, subject: Count) -> frozenset[str]:
+        return frozenset()
+
     def examples(self, subject: Count, window: Window, memory: Memory) -> Iterable[Example]:
         """Counts run from just after one ``per`` to the next and start at the first ``per`` of the run.
 

@@ -81,6 +81,9 @@ class Consistent:
             calls |= {FORWARD, CHECKPOINT_SAVE, *around_evaluation.LOADS}
         return Needs(calls, frozenset({(OPTIMIZER_STEP, BEFORE, PARAM), (OPTIMIZER_STEP, AFTER, PARAM)}))
 
+    def triggers(self, subject: Equal) -> frozenset[str]:
+        return frozenset()
+
     def examples(self, subject: Equal, window: Window, memory: Memory) -> Iterable[Example]:
         if subject.across == "ranks":
             return _across_ranks(subject.kind, window, memory)

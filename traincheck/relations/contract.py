@@ -1,9 +1,10 @@
-"""What a relation is: four answers about a template over descriptors.
+"""What a relation is: five answers about a template over descriptors.
 
-``propose``: what could be true here? ``needs``: what must be recorded to judge it? ``examples``: each occasion, held or
-not, with its context. ``describe``: the sentence that a user reads. ``examples`` is the only statement of when a
-relation holds: inference splits examples into passing and failing and looks for a precondition between them, checking
-reports failing ones whose precondition applied, online and offline alike.
+``propose``: what could be true here? ``needs``: what must be recorded to judge it? ``triggers``: which windows need not
+be looked at? ``examples``: each occasion, held or not, with its context. ``describe``: the sentence that a user reads.
+``examples`` is the only statement of when a relation holds: inference splits examples into passing and failing and
+looks for a precondition between them, checking reports failing ones whose precondition applied, online and offline
+alike.
 """
 
 from __future__ import annotations
@@ -78,6 +79,9 @@ class Relation(Protocol[SubjectT]):
 
     def needs(self, subject: SubjectT) -> Needs:
         """What ``examples`` reads."""
+
+    def triggers(self, subject: SubjectT) -> frozenset[str]:
+        """Calls without any of which a window has no example and leaves the memory as it is; empty: each may have."""
 
     def examples(self, subject: SubjectT, window: Window, memory: Memory) -> Iterable[Example]:
         """Each occasion in this window, held or not."""

@@ -109,6 +109,9 @@ class EventContain:
             return Needs(frozenset({subject.parent}), frozenset({(subject.parent, AFTER, kind)}))
         return Needs(frozenset({subject.parent, kind or subject.child}))
 
+    def triggers(self, subject: Contain) -> frozenset[str]:
+        return frozenset() if subject.child.startswith((REUSE, USE, SUM)) else frozenset({subject.parent})
+
     def examples(self, subject: Contain, window: Window, memory: Memory) -> Iterable[Example]:
         if subject.child.startswith(REUSE):
             yield from _reused(window, memory)

@@ -66,6 +66,9 @@ class Membership:
         places = {(OPTIMIZER_STEP, AFTER, PARAM), (OPTIMIZER_STEP, AFTER, GRAD)}
         return Needs(frozenset({OPTIMIZER_STEP}), frozenset(places))
 
+    def triggers(self, subject: Part) -> frozenset[str]:
+        return frozenset({OPTIMIZER_STEP})
+
     def examples(self, subject: Part, window: Window, memory: Memory) -> Iterable[Example]:
         steps = circumstances.optimizer_steps(window)
         if not steps:
