@@ -53,7 +53,6 @@ class LiveSink:
         self._react = react
         self._save = save
         self._last_words = last_words
-        self._next_step = 0
         self._saved_s = -SAVE_EVERY_S
         self._closed = False
 
@@ -69,7 +68,6 @@ class LiveSink:
         window = self._builder.add(record)
         if not isinstance(record, StepEnd):
             return
-        self._next_step = record.step + 1
         if window is not None:
             self._judge(self._exchange.submit(window))
         if time.monotonic() - self._saved_s >= SAVE_EVERY_S:
@@ -77,7 +75,6 @@ class LiveSink:
 
     def _leave_out(self, end: StepEnd) -> None:
         """A step without records has ended: this happens at almost every step of a fast program."""
-        self._next_step = end.step + 1
         self._builder.add(end)
         self._checker.skip()
 
@@ -97,7 +94,7 @@ class LiveSink:
         if self._closed or os.getpid() != self._owner:
             return
         self._closed = True
-        rest = self._builder.rest(self._next_step)
+        rest = self._builder.rest()
         windows = self._exchange.submit(rest) if rest is not None else []
         try:
             self._judge([*windows, *self._exchange.finish()])

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final
 
-from traincheck.events import Call, Process, Record, Snapshot, StepEnd, Variable, VariableTable
+from traincheck.events import Call, Process, Record, Snapshot, Variable, VariableTable
 from traincheck.vocabulary import AFTER, BEFORE, LR, OPTIMIZER_STEP
+
+_BY_POSITION: Final = attrgetter("seq")
 
 
 class Window:
@@ -42,7 +45,7 @@ class Window:
         and where other ranks are not known. Relations across ranks speak only where it is set."""
         self.memo: dict[Hashable, Any] = {}
         """What relations worked out about this window and share: contexts of variables, for example."""
-        ordered = sorted(records, key=lambda record: record.seq)
+        ordered = sorted(records, key=_BY_POSITION)
         # A call that was announced before it ran comes again once it has ended: that one counts.
         calls = {record.seq: record for record in ordered if isinstance(record, Call)}
         self.calls: tuple[Call, ...] = tuple(calls.values())
@@ -123,16 +126,18 @@ class WindowBuilder:
         self._variables: dict[str, Variable] = {}
         self._tables: list[tuple[int, dict[str, Variable]]] = []
         self._previous_recorded = True
+        self._next_step = 0
 
     def add(self, record: Record) -> Window | None:
         """Take one record. The end of a recorded step returns its window."""
+        if isinstance(record, (Call, Snapshot)):
+            self._records.append(record)
+            return None
         if isinstance(record, VariableTable):
             self._variables = {variable.name: variable for variable in record.variables}
             self._tables.append((record.seq, self._variables))
             return None
-        if not isinstance(record, StepEnd):
-            self._records.append(record)
-            return None
+        self._next_step = record.step + 1
         records, self._records = self._records, []
         follows, self._previous_recorded = self._previous_recorded, record.recorded
         if not record.recorded:
@@ -145,18 +150,20 @@ class WindowBuilder:
         self, records: Iterable[Record], tables: Sequence[tuple[int, Mapping[str, Variable]]]
     ) -> Mapping[str, Variable]:
         """The variables as the last optimizer step left them: what a load changes after it belongs to the next step."""
+        if len(tables) < 2:
+            return self._variables
         ends = [record.end for record in records if isinstance(record, Call) and record.role == OPTIMIZER_STEP]
         last = max(ends, default=-1)
         return next((table for seq, table in reversed(tables) if seq <= last), self._variables)
 
-    def rest(self, step: int) -> Window | None:
+    def rest(self) -> Window | None:
         """What came after the last complete step, as a window of its own; ``None`` when there is nothing."""
         if not self._records:
             return None
         records, self._records = self._records, []
         variables = self._at_last_step(records, self._tables)
         return Window(
-            step,
+            self._next_step,
             self.process,
             records,
             variables,
@@ -168,13 +175,11 @@ class WindowBuilder:
 
 def windows(process: Process, records: Iterable[Record]) -> Iterator[Window]:
     """The windows of a whole trace of one process, in order."""
-    builder, step = WindowBuilder(process), 0
+    builder = WindowBuilder(process)
     for record in records:
         window = builder.add(record)
-        if isinstance(record, StepEnd):
-            step = record.step + 1
         if window is not None:
             yield window
-    rest = builder.rest(step)
+    rest = builder.rest()
     if rest is not None:
         yield rest
