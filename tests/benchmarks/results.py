@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from datetime import date
@@ -30,7 +31,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 def publish(name: str, title: str, body: str, *, write: bool) -> None:
     """Print a section, and put it into RESULTS.md in place of the last one of that ``name``."""
-    command = " ".join(["python", f"tests/benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    command = shlex.join(["python", f"tests/benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
     section = f"## {title}\n\n{body}\n\n`{command}` on {date.today()}: {_versions()}.\n"
     print(section)
     if not write:
