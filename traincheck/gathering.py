@@ -51,7 +51,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """Processes of this machine. The first one is this process itself."""
+    """Processes of this machine. A single one is this process itself."""
 
     workers: int = 1
 
@@ -64,12 +64,12 @@ class Processes:
         from concurrent.futures import ProcessPoolExecutor
         from multiprocessing import get_context
 
-        first, *others = tasks
-        with ProcessPoolExecutor(min(self.workers - 1, len(others)), mp_context=get_context("spawn")) as pool:
-            results = [pool.submit(Task.summary, task) for task in others]
-            yield first.summary()
-            for task, result in zip(others, results, strict=True):
-                yield task.summary() if result.cancel() else result.result()
+        # Where none has to wait for its turn, the first one is done here while the other processes start.
+        own = tasks[:1] if len(tasks) <= self.workers else ()
+        with ProcessPoolExecutor(min(self.workers, len(tasks)) - len(own), mp_context=get_context("spawn")) as pool:
+            others = pool.map(Task.summary, tasks[len(own) :])
+            yield from map(Task.summary, own)
+            yield from others
 
 
 @dataclass(frozen=True, slots=True)
