@@ -36,8 +36,7 @@ class _Watch:
     fault: str = ""
     """What broke while judging it: it is off from then on."""
 
-    def memory(self, window: Window) -> Memory:
-        process = window.process.rank, window.process.pid
+    def memory(self, process: tuple[int, int]) -> Memory:
         found = self.memories.get(process)
         if found is None:
             found = self.memories[process] = Memory()
@@ -50,7 +49,7 @@ class Checker:
     def __init__(self, invariants: Iterable[Invariant]) -> None:
         self._watches = _watches({invariant.id: invariant for invariant in invariants})
         self._triggered: dict[frozenset[str], list[_Watch]] = {}
-        """By the keys of a window: the watches for which it may have examples."""
+        """By the words of a window: the watches for which it may have examples."""
         self._held: set[str] = set()
         self._violated: set[str] = set()
         self._abstained: set[str] = set()
@@ -68,33 +67,34 @@ class Checker:
 
     def add(self, window: Window) -> list[Finding]:
         """Judge one window. Returns the findings that are new with it, each cause once."""
-        self._steps[window.process.rank, window.process.pid] += 1
+        process = window.process.rank, window.process.pid
+        self._steps[process] += 1
         new: list[Cause] = []
-        for watch in self._triggered_by(window.keys):
-            for violation in self._judge(watch, window):
+        for watch in self._triggered_by(window.words):
+            for violation in self._judge(watch, window, watch.memory(process)):
                 cause = self._causes.add(violation)
                 if cause is not None:
                     new.append(cause)
         return [cause.finding() for cause in new]
 
-    def _triggered_by(self, keys: frozenset[str]) -> list[_Watch]:
-        found = self._triggered.get(keys)
+    def _triggered_by(self, words: frozenset[str]) -> list[_Watch]:
+        found = self._triggered.get(words)
         if found is None:
             if len(self._triggered) >= MAX_KINDS:
                 self._triggered.clear()
-            found = [watch for watch in self._watches if not (watch.triggers and watch.triggers.isdisjoint(keys))]
-            self._triggered[keys] = found
+            found = [watch for watch in self._watches if not (watch.triggers and watch.triggers.isdisjoint(words))]
+            self._triggered[words] = found
         return found
 
     def skip(self, steps: int = 1) -> None:
         """Account for steps that were left out for the overhead budget."""
         self._skipped += steps
 
-    def _judge(self, watch: _Watch, window: Window) -> list[Violation]:
+    def _judge(self, watch: _Watch, window: Window, memory: Memory) -> list[Violation]:
         if watch.fault:
             return []
         try:
-            examples = list(watch.relation.examples(watch.subject, window, watch.memory(window)))
+            examples = list(watch.relation.examples(watch.subject, window, memory))
         except Exception as fault:  # a fault of ours must not end a run; it is in the report, and the check is off
             watch.fault = f"{watch.relation.name} could not judge step {window.step}: {type(fault).__name__}: {fault}"
             return []

@@ -12,6 +12,9 @@ from traincheck.vocabulary import AFTER, BEFORE, LR, OPTIMIZER_STEP
 
 _BY_POSITION: Final = attrgetter("seq")
 
+PEERS: Final = "(peers)"
+"""The word of windows that know the other ranks."""
+
 
 class Window:
     """The records of one step of one process, with the look-ups that relations share.
@@ -66,6 +69,17 @@ class Window:
     def keys(self) -> frozenset[str]:
         """The roles, and for calls without one the API names, that occur in this window."""
         return frozenset(self._by_key)
+
+    @property
+    def words(self) -> frozenset[str]:
+        """What there is in this window: its keys, the stages, the names of arguments and outputs, and :data:`PEERS`."""
+        found = set(self._by_key)
+        for call in self.calls:
+            found.add(call.context.stage)
+            found.update(call.args, call.out)
+        if self.peers:
+            found.add(PEERS)
+        return frozenset(found)
 
     @cached_property
     def functions(self) -> frozenset[str]:

@@ -6,18 +6,22 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.engine.script import Script
+from traincheck.events import Process
 from traincheck.evidence import Gatherer, Source
 from traincheck.invariant_file import load_invariants
 from traincheck.plan import Plan
 from traincheck.relations import RELATIONS, Memory, by_name
 from traincheck.trace import open_trace
+from traincheck.values import Value
 from traincheck.window import Window
 from traincheck.zoo import load_pack, pack_names
 
@@ -136,9 +140,30 @@ def test_recording_only_what_a_relation_needs_gives_the_same_examples(reference:
     assert 50 < judged
 
 
-def _without(window: Window, keys: frozenset[str]) -> Window:
-    calls = [call for call in window.calls if (call.role or call.api) not in keys]
-    return Window(window.step, window.process, [*calls, *window.snapshots], window.variables, follows=window.follows)
+def _without(window: Window, words: frozenset[str]) -> Window:
+    def left(values: Mapping[str, Value]) -> dict[str, Value]:
+        return {name: value for name, value in values.items() if name not in words}
+
+    calls = [
+        replace(call, args=left(call.args), out=left(call.out))
+        for call in window.calls
+        if words.isdisjoint((call.role or call.api, call.context.stage))
+    ]
+    records = [*calls, *window.snapshots]
+    fewer = Window(window.step, window.process, records, window.variables, follows=window.follows)
+    assert words.isdisjoint(fewer.words)
+    return fewer
+
+
+def _across_two_ranks() -> list[Window]:
+    ranks = [Script(Process(rank, 2)) for rank in range(2)]
+    for _ in range(4):
+        for script in ranks:
+            script.step()
+    steps = list(zip(*(script.windows() for script in ranks), strict=True))
+    for group in steps:
+        group[0].peers = group
+    return [group[0] for group in steps]
 
 
 def test_a_window_without_its_triggers_has_no_example_and_leaves_no_memory(reference: Path) -> None:
@@ -150,12 +175,13 @@ def test_a_window_without_its_triggers_has_no_example_and_leaves_no_memory(refer
     for invariant in (one for name in pack_names() for one in load_pack(name).invariants):
         relation = by_name(invariant.relation)
         subjects.add((relation, relation.subject_type(**invariant.subject)))
-    triggered = [(relation, subject, keys) for relation, subject in subjects if (keys := relation.triggers(subject))]
-    for relation, subject, keys in triggered:
-        memory = Memory()
-        for window in windows:
-            list(relation.examples(subject, window, memory))
-            before = deepcopy(memory)
-            assert [] == list(relation.examples(subject, _without(window, keys), memory)), (relation.name, subject)
-            assert before == memory, (relation.name, subject)
-    assert 50 < len(triggered)
+    triggered = [(relation, subject, words) for relation, subject in subjects if (words := relation.triggers(subject))]
+    for run in (windows, _across_two_ranks()):
+        for relation, subject, words in triggered:
+            memory = Memory()
+            for window in run:
+                list(relation.examples(subject, window, memory))
+                before = deepcopy(memory)
+                assert [] == list(relation.examples(subject, _without(window, words), memory)), (relation.name, subject)
+                assert before == memory, (relation.name, subject)
+    assert 100 < len(triggered)

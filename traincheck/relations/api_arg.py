@@ -41,7 +41,7 @@ from traincheck.vocabulary import (
     ZERO_GRAD,
     one,
 )
-from traincheck.window import Window
+from traincheck.window import PEERS, Window
 
 TABLE: Final[tuple[tuple[str, str, tuple[How, ...], str], ...]] = (
     (FORWARD, "training", ("steady", "off in evaluation"), ""),
@@ -124,14 +124,13 @@ class APIArg:
 
     def triggers(self, subject: Argument) -> frozenset[str]:
         if subject.how.endswith("ranks"):
-            return frozenset()
+            return frozenset({PEERS})
         if subject.how == "off in evaluation":
-            return frozenset({FORWARD})
+            return frozenset({"eval"})
         if subject.how == "lasting":
             return frozenset({subject.call, LR_STEP})
-        if subject.how == "same in step" or subject.argument == "through_wrapper":
-            return frozenset({OPTIMIZER_STEP})
-        return frozenset({subject.call})
+        by_itself = subject.how in ("true", "false", "equal", "same in step")
+        return frozenset({subject.argument if by_itself else subject.call})
 
     def examples(self, subject: Argument, window: Window, memory: Memory) -> Iterable[Example]:
         if subject.how == "apart on ranks":

@@ -35,7 +35,7 @@ from traincheck.vocabulary import (
     TRAINER_STEP,
     one,
 )
-from traincheck.window import Window
+from traincheck.window import PEERS, Window
 
 Form = Literal[
     "true",
@@ -151,7 +151,7 @@ class APIOutput:
         return Needs(frozenset(calls), details=frozenset(MORE_CALLS.get(subject.call, ())))
 
     def triggers(self, subject: Output) -> frozenset[str]:
-        return frozenset() if subject.form == "same on ranks" else frozenset({subject.call})
+        return frozenset({PEERS if subject.form == "same on ranks" else subject.output})
 
     def examples(self, subject: Output, window: Window, memory: Memory) -> Iterable[Example]:
         if subject.form == "same on ranks":

@@ -117,7 +117,7 @@ class APISequence:
         return Needs(frozenset({subject.first, subject.second, OPTIMIZER_STEP, *also}))
 
     def triggers(self, subject: Order) -> frozenset[str]:
-        return frozenset()
+        return frozenset({subject.first, subject.second} if subject.how == "in step" else ())
 
     def examples(self, subject: Order, window: Window, memory: Memory) -> Iterable[Example]:
         if subject.how == "in step":

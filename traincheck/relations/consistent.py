@@ -32,7 +32,7 @@ from traincheck.vocabulary import (
     PLURAL,
     ROUNDED,
 )
-from traincheck.window import Window, content
+from traincheck.window import PEERS, Window, content
 
 Across = Literal["ranks", "steps", "names", "copies"]
 
@@ -82,7 +82,7 @@ class Consistent:
         return Needs(calls, frozenset({(OPTIMIZER_STEP, BEFORE, PARAM), (OPTIMIZER_STEP, AFTER, PARAM)}))
 
     def triggers(self, subject: Equal) -> frozenset[str]:
-        return frozenset()
+        return frozenset({PEERS} if subject.across == "ranks" else ())
 
     def examples(self, subject: Equal, window: Window, memory: Memory) -> Iterable[Example]:
         if subject.across == "ranks":

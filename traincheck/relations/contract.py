@@ -81,7 +81,10 @@ class Relation(Protocol[SubjectT]):
         """What ``examples`` reads."""
 
     def triggers(self, subject: SubjectT) -> frozenset[str]:
-        """Calls without any of which a window has no example and leaves the memory as it is; empty: each may have."""
+        """Words (:attr:`Window.words`) without any of which a window has no example and leaves the memory as it is.
+
+        Empty: each window may have one.
+        """
 
     def examples(self, subject: SubjectT, window: Window, memory: Memory) -> Iterable[Example]:
         """Each occasion in this window, held or not."""
