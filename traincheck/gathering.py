@@ -14,8 +14,8 @@ from traincheck.evidence import Gatherer, Share, Source, Summary
 from traincheck.trace import Trace, open_trace
 from traincheck.trace.layout import part_sizes
 
-WORTH_A_PROCESS_BYTES: Final = 8_000_000
-"""A process takes about as long to start as to read a tenth of this."""
+WORTH_A_PROCESS_BYTES: Final = 3_000_000
+"""A process takes about half as long to start as to learn from this."""
 
 ABOUT_EVEN: Final = 0.2
 """So much more than an even share of the work may a process get: to share a trace is to read it twice."""

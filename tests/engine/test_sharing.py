@@ -70,7 +70,7 @@ class Counting:
 
 def test_a_long_trace_is_shared_out_and_short_ones_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gathering, "WORTH_A_PROCESS_BYTES", 1)
-    long = survey(str(write(tmp_path / "long", clean_run(60))))
+    long = survey(str(write(tmp_path / "long", clean_run(200))))
     short = [survey(str(write(tmp_path / f"short{seed}", clean_run(6, seed)))) for seed in range(2)]
     engine = Counting(3, [])
     summaries = list(gather([*short, long], engine))

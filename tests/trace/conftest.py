@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from traincheck.events import Call, Context, Process, Record, Snapshot, StepEnd, Variable, VariableTable
-from traincheck.trace import Manifest, Writer, write_manifest
+from traincheck.trace import Manifest, Writer, write_manifest, writer
 from traincheck.values import Value
 
 StepOf = Callable[..., list[Record]]
@@ -41,6 +41,12 @@ def _state(seq: int, call: int) -> Snapshot:
 
 def _variable(name: str) -> Variable:
     return Variable(name, "param", (64, 64), "float32", True, "AdamW", "AdamW.group0", True, "Conv2d", True, "")
+
+
+@pytest.fixture
+def step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step is a batch of its own."""
+    monkeypatch.setattr(writer, "ROWS_A_BATCH", 1)
 
 
 @pytest.fixture

@@ -11,12 +11,14 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from traincheck.events import Process, Record, StepEnd
 from traincheck.trace import Part, TraceError, Writer, open_trace
-from traincheck.trace.writer import _PartFile
+from traincheck.trace import writer as writer_module
 
 StepOf = Callable[..., list[Record]]
 WriteTrace = Callable[..., Path]
@@ -33,7 +35,9 @@ def records_or_refusal(path: Path) -> list[Record] | str:
         return str(error)
 
 
-def test_a_part_cut_at_any_byte_yields_its_complete_steps(write_trace: WriteTrace, step_of: StepOf) -> None:
+def test_a_part_cut_at_any_byte_yields_its_complete_steps(
+    write_trace: WriteTrace, step_of: StepOf, step_by_step: None
+) -> None:
     first, second = step_of(0), step_of(1)
     path = open_trace(write_trace((Process(), first + second))).parts[0].path
     outcomes = []
@@ -45,6 +49,88 @@ def test_a_part_cut_at_any_byte_yields_its_complete_steps(write_trace: WriteTrac
 
     assert all(f"{path} has no whole Arrow header" in refusal for refusal in refusals)
     assert [first + second, first, []] == [outcome for outcome, _ in itertools.groupby(readings)]
+
+
+def written(directory: Path, step_of: StepOf, steps: int) -> tuple[Writer, Path, Path]:
+    """A writer after so many steps, with its part and the tail of that."""
+    writer = Writer(directory, Process(pid=1))
+    for step in range(steps):
+        for record in step_of(step):
+            writer.add(record)
+    return writer, directory / "parts" / "0-1.arrow", directory / "parts" / "0-1.tail"
+
+
+def killed(directory: Path, step_of: StepOf, steps: int) -> tuple[Path, Path]:
+    """The part and the tail that a process leaves that is killed after so many steps."""
+    writer, part, tail = written(directory, step_of, steps)
+    assert writer._part is not None
+    writer._part.abandon()
+    return part, tail
+
+
+def test_a_tail_cut_at_any_byte_yields_its_complete_steps(tmp_path: Path, step_of: StepOf) -> None:
+    path, tail = killed(tmp_path, step_of, 3)
+    outcomes = []
+    for size in reversed(range(tail.stat().st_size + 1)):
+        os.truncate(tail, size)
+        outcomes.append(complete_steps(Part(path)))
+
+    assert [[0, 1, 2], [0, 1], [0]] == [outcome for outcome, _ in itertools.groupby(outcomes)]
+
+
+def test_short_steps_share_batches_and_leave_no_tail(
+    tmp_path: Path, step_of: StepOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "ROWS_A_BATCH", 15)
+    writer, path, tail = written(tmp_path, step_of, 9)
+    assert tail.exists()
+    writer.close()
+
+    assert [path] == list(path.parent.iterdir())
+    with pa.ipc.open_stream(path) as stream:
+        assert [6, 18, 18, 12] == [batch.num_rows for batch in stream]
+    assert list(range(9)) == complete_steps(Part(path))
+    assert 9 == Part(path).num_steps()
+
+
+def test_steps_that_were_moved_to_the_part_are_not_read_twice(
+    tmp_path: Path, step_of: StepOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "ROWS_A_BATCH", 15)
+    writer, path, tail = written(tmp_path, step_of, 3)
+    content = tail.read_bytes()
+    for record in step_of(3):
+        writer.add(record)
+    writer.close()
+    assert not tail.exists()
+    tail.write_bytes(content)  # as if the process had been killed before it deleted it
+
+    assert [0, 1, 2, 3] == complete_steps(Part(path))
+
+
+def test_a_tail_is_left_out_where_steps_before_it_are_missing(
+    tmp_path: Path, step_of: StepOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "ROWS_A_BATCH", 15)
+    path, tail = killed(tmp_path, step_of, 5)
+    os.truncate(path, path.stat().st_size - 1)
+
+    assert tail.exists()
+    assert [0] == complete_steps(Part(path))
+
+
+def test_a_damaged_tail_is_named(tmp_path: Path, step_of: StepOf) -> None:
+    path, tail = killed(tmp_path, step_of, 3)
+    content = tail.read_bytes()
+    for damaged in (b"hello, I am not Arrow", content[:8] + b"x" * 64 + content[72:], path.read_bytes()):
+        tail.write_bytes(damaged)
+
+        refusal = records_or_refusal(path)
+        assert isinstance(refusal, str)
+        assert f"{tail}, header" in refusal
+    second = content.rindex(b"\xff\xff\xff\xff")
+    tail.write_bytes(content[:second] + b"x" * 64 + content[second + 64 :])
+    assert f"{tail}, batch 1: damaged" in str(records_or_refusal(path))
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs kill -9")
@@ -109,14 +195,13 @@ class _FullDisk:
 
 
 def test_a_full_disk_costs_nothing_already_written(
-    tmp_path: Path, step_of: StepOf, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, step_of: StepOf, step_by_step: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = Writer(tmp_path, Process(pid=1))
     for record in step_of(0):
         writer.add(record)
-    part = writer._part
-    assert isinstance(part, _PartFile)
-    monkeypatch.setattr(part, "_file", _FullDisk(part._file))
+    stream = writer._part._stream  # type: ignore[union-attr]
+    monkeypatch.setattr(stream, "_file", _FullDisk(stream._file))
     *records, end = step_of(1)
     for record in records:
         writer.add(record)
@@ -128,11 +213,36 @@ def test_a_full_disk_costs_nothing_already_written(
     assert step_of(0) == list(Part(tmp_path / "parts" / "0-1.arrow").records())
 
 
-def test_a_part_can_be_read_while_it_is_written(tmp_path: Path, step_of: StepOf) -> None:
+@pytest.mark.parametrize("place", ["part", "tail"])
+def test_a_full_disk_leaves_the_steps_in_the_tail(
+    tmp_path: Path, step_of: StepOf, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    writer, path, _ = written(tmp_path, step_of, 3)
+    part: Any = writer._part
+    stream = part._stream if place == "part" else part._tail
+    monkeypatch.setattr(stream, "_file", _FullDisk(stream._file))
+    if place == "part":
+        monkeypatch.setattr(writer_module, "ROWS_A_BATCH", 1)
+    *records, end = step_of(3)
+    for record in records:
+        writer.add(record)
+    with pytest.raises(OSError, match="No space left"):
+        writer.add(end)
+    writer.close()
+
+    assert [0, 1, 2] == complete_steps(Part(path))
+
+
+@pytest.mark.parametrize("rows", [1, 15, 512])
+def test_a_part_can_be_read_while_it_is_written(
+    tmp_path: Path, step_of: StepOf, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setattr(writer_module, "ROWS_A_BATCH", rows)
     writer = Writer(tmp_path, Process(pid=1))
-    for step in range(3):
+    for step in range(8):
         for record in step_of(step):
             writer.add(record)
 
         assert list(range(step + 1)) == complete_steps(Part(tmp_path / "parts" / "0-1.arrow"))
     writer.close()
+    assert list(range(8)) == complete_steps(Part(tmp_path / "parts" / "0-1.arrow"))

@@ -23,7 +23,7 @@ WriteTrace = Callable[..., Path]
 
 
 @pytest.fixture
-def trace(write_trace: WriteTrace, step_of: StepOf) -> Path:
+def trace(write_trace: WriteTrace, step_of: StepOf, step_by_step: None) -> Path:
     return write_trace((Process(pid=1), step_of(0) + step_of(1)))
 
 

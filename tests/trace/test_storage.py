@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import pyarrow as pa
 import pytest
 
 from traincheck.events import Process, Record
 from traincheck.infer import infer
 from traincheck.trace import TraceError, open_trace
+from traincheck.trace.header import FOLLOWS_KEY
+from traincheck.trace.layout import tail_of
 from traincheck.trace.storage import RemotePath, trace_path
 
 StepOf = Callable[..., list[Record]]
@@ -31,7 +34,7 @@ def url() -> Iterator[str]:
 
 
 @pytest.fixture
-def trace(write_trace: WriteTrace, step_of: StepOf) -> Path:
+def trace(write_trace: WriteTrace, step_of: StepOf, step_by_step: None) -> Path:
     records = [record for step in range(40) for record in step_of(step, calls=40)]
     return write_trace((Process(0, 2, 11), records), (Process(1, 2, 12), records))
 
@@ -67,6 +70,23 @@ def test_a_part_that_was_cut_off_is_read_up_to_its_last_step(trace: Path, url: s
 
     local, remote = (list(open_trace(place).parts[0].records()) for place in (trace, upload(trace, url)))
     assert 39 * 43 == len(local)
+    assert local == remote
+
+
+def test_a_tail_is_read_too(trace: Path, url: str) -> None:
+    """What a killed process leaves: the part is cut after its first batches, the others are in the tail."""
+    part = trace / "parts" / "0-11.arrow"
+    with pa.ipc.open_stream(part) as stream:
+        schema, batches = stream.schema, list(stream)
+    with pa.ipc.new_stream(part, schema) as written:
+        for batch in batches[:30]:
+            written.write_batch(batch)
+    with pa.ipc.new_stream(tail_of(part), schema.with_metadata({FOLLOWS_KEY: b"30"})) as written:
+        for batch in batches[30:]:
+            written.write_batch(batch)
+
+    local, remote = (list(open_trace(place).parts[0].records()) for place in (trace, upload(trace, url)))
+    assert 40 * 43 == len(local)
     assert local == remote
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
@@ -86,17 +85,14 @@ def _summary(output: Path) -> str:
     return f"recorded {_count(steps, 'step')} of {_count(len(parts), 'process')} in {output} ({_size(size)})"
 
 
-def _steps(part: TracePath) -> int:
-    """How many steps a part holds, from the one column that tells; reading the records would take far longer."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
+def _steps(path: TracePath) -> int:
+    """How many steps a part holds; none where its process was killed before it had written the header."""
+    from traincheck.trace import Part
 
-    steps = 0
-    # A killed process leaves the beginning of a batch behind.
-    with suppress(pa.ArrowInvalid, OSError), pa.OSFile(str(part), "rb") as file:
-        for batch in pa.ipc.open_stream(file):
-            steps = max(steps, pc.max(batch.column("step")).as_py() + 1)
-    return steps
+    try:
+        return Part(path).num_steps()
+    except UserError:
+        return 0
 
 
 def _count(number: int, noun: str) -> str:

@@ -16,6 +16,8 @@ from traincheck.trace.layout import SCHEMA_VERSION, check_version
 from traincheck.trace.manifest import first_fault
 
 METADATA_KEY: Final = b"traincheck"
+FOLLOWS_KEY: Final = b"traincheck.follows"
+"""Of a tail: after how many batches of the part its own come. There are more of them: they are in the part as well."""
 
 _LAUNCH: Final = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_PORT")
 

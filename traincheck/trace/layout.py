@@ -13,11 +13,18 @@ SCHEMA_VERSION: Final = 1
 MANIFEST_NAME: Final = "manifest.json"
 PARTS_NAME: Final = "parts"
 PART_SUFFIX: Final = ".arrow"
+TAIL_SUFFIX: Final = ".tail"
+"""Beside a part that is being written, or whose process was killed: its last steps."""
 
 
 def part_sizes(directory: TracePath) -> dict[TracePath, int]:
     """The parts of a trace with their sizes in bytes, without those of processes that ended before they wrote."""
     return {path: size for path, size in file_sizes(directory / PARTS_NAME, f"*{PART_SUFFIX}").items() if size > 0}
+
+
+def tail_of(part: TracePath) -> TracePath:
+    """Where the last steps of a part lie that are not in it yet."""
+    return part.parent / f"{part.name.removesuffix(PART_SUFFIX)}{TAIL_SUFFIX}"
 
 
 def check_version(path: object, found: object) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 
 from traincheck.events import Process, Record
 from traincheck.trace.errors import TraceError
-from traincheck.trace.header import Header, parse_header
+from traincheck.trace.header import FOLLOWS_KEY, Header, parse_header
+from traincheck.trace.layout import tail_of
 from traincheck.trace.rows import RowReader
 from traincheck.trace.schema import SCHEMA
 from traincheck.trace.storage import TracePath
@@ -44,15 +46,65 @@ class Part:
         batch and row.
         """
         reader = RowReader()
+        for bundle in _bundles(self._batches()):
+            columns = [column.to_pylist() for column in pa.concat_batches([batch.rows for batch in bundle]).columns]
+            row = -1
+            try:
+                for row, record in enumerate(reader.records(columns)):  # noqa: B007 - the error names the row
+                    yield record
+            except ValueError as error:
+                raise TraceError(f"{_place(bundle, row + 1)}: {error}") from error
+
+    def num_steps(self) -> int:
+        """How many steps it holds, from the one column that tells. Raises :class:`TraceError`."""
+        import pyarrow.compute as pc  # as much to import as the rest of Arrow
+
+        return 1 + max((pc.max(batch.rows.column("step")).as_py() for batch in self._batches()), default=-1)
+
+    def _batches(self) -> Iterator[_Batch]:
+        # The tail comes first: the process that writes may move it to the part while that is read.
+        follows, tail = _read_tail(tail_of(self.path))
+        count = 0
         with _open(self.path) as file:
-            for first, batches in _bundles(_batches(self.path, file)):
-                columns = [column.to_pylist() for column in pa.concat_batches(batches).columns]
-                row = -1
-                try:
-                    for row, record in enumerate(reader.records(columns)):  # noqa: B007 - the error names the row
-                        yield record
-                except ValueError as error:
-                    raise TraceError(f"{self.path}, {_place(first, batches, row + 1)}: {error}") from error
+            for batch in _whole_batches(self.path, file):
+                count += 1
+                yield batch
+        if follows == count:
+            yield from tail
+
+
+class _Batch(NamedTuple):
+    """A batch, and where it lies."""
+
+    path: TracePath
+    number: int
+    rows: Any
+
+
+def _read_tail(path: TracePath) -> tuple[int, list[_Batch]]:
+    """After how many batches of the part the ones of its tail come, and those. Most parts have none."""
+    if not path.exists():
+        return 0, []
+    try:
+        file = _open(path)
+    except TraceError:
+        if path.exists():
+            raise
+        return 0, []  # what was in it has just been moved to the part
+    with file:
+        try:
+            schema = pa.ipc.read_schema(pa.ipc.MessageReader.open_stream(file).read_next_message())
+            follows = int((schema.metadata or {})[FOLLOWS_KEY])
+        except (*_ARROW_ERRORS, StopIteration, KeyError) as error:
+            if _is_cut_off(file, 0):
+                return 0, []
+            raise TraceError(
+                f"{path}, header: this is no tail of a part ({error}). Delete the file to read the rest of the trace"
+            ) from error
+        if not schema.equals(SCHEMA):
+            raise TraceError(f"{path}, header: {_difference({field.name: field.type for field in schema})}")
+        file.seek(0)
+        return follows, list(_whole_batches(path, file))
 
 
 def _open(path: TracePath) -> Any:
@@ -87,25 +139,26 @@ def _difference(columns: Mapping[str, Any]) -> str:
     return f"columns are {', '.join(columns)}; expected {', '.join(SCHEMA.names)}, once each and nullable"
 
 
-def _batches(path: TracePath, file: Any) -> Iterator[Any]:
-    """The batches of the part, without one that the end of the file cuts off."""
-    # One reader for all batches prepares the schema once. Its threads would cost more than a batch of one step takes.
-    stream = pa.ipc.open_stream(file, options=pa.ipc.IpcReadOptions(use_threads=False))
-    number = 0
-    while True:
+def _whole_batches(path: TracePath, file: Any) -> Iterator[_Batch]:
+    """The batches of the file, without one that its end cuts off."""
+    # One reader for all batches prepares the schema once. Its threads would cost more than a batch takes.
+    try:
+        stream = pa.ipc.open_stream(file, options=pa.ipc.IpcReadOptions(use_threads=False))
+    except _ARROW_ERRORS as error:
+        raise TraceError(f"{path}, header: damaged: {error}") from error
+    for number in itertools.count():
         start = file.tell()
         try:
-            batch = stream.read_next_batch()
+            rows = stream.read_next_batch()
             # Full validation makes sure that no offset in a damaged file leads outside its buffer.
-            batch.validate(full=True)
+            rows.validate(full=True)
         except StopIteration:
             return
         except _ARROW_ERRORS as error:
             if _is_cut_off(file, start):
                 return
             raise TraceError(f"{path}, batch {number}: damaged at byte {start}: {error}") from error
-        yield batch
-        number += 1
+        yield _Batch(path, number, rows)
 
 
 def _is_cut_off(file: Any, start: int) -> bool:
@@ -123,22 +176,22 @@ def _is_cut_off(file: Any, start: int) -> bool:
     return bool(beginning == _CONTINUATION[: len(beginning)])
 
 
-def _bundles(batches: Iterator[Any]) -> Iterator[tuple[int, list[Any]]]:
-    """The batches, some at a time, with the number of the first."""
-    first, bundle = 0, list[Any]()
+def _bundles(batches: Iterator[_Batch]) -> Iterator[list[_Batch]]:
+    """The batches, small ones some at a time."""
+    bundle: list[_Batch] = []
     for batch in batches:
         bundle.append(batch)
-        if sum(batch.num_rows for batch in bundle) >= ROWS_AT_ONCE:
-            yield first, bundle
-            first, bundle = first + len(bundle), []
+        if sum(one.rows.num_rows for one in bundle) >= ROWS_AT_ONCE:
+            yield bundle
+            bundle = []
     if bundle:
-        yield first, bundle
+        yield bundle
 
 
-def _place(number: int, batches: Sequence[Any], row: int) -> str:
-    """The batch and row, as counted in the file, of a row of a bundle."""
-    for batch in batches:
-        if row < batch.num_rows:
+def _place(bundle: Sequence[_Batch], row: int) -> str:
+    """File, batch and row, as counted in the file, of a row of a bundle."""
+    for batch in bundle:
+        if row < batch.rows.num_rows:
             break
-        number, row = number + 1, row - batch.num_rows
-    return f"batch {number}, row {row}"
+        row -= batch.rows.num_rows
+    return f"{batch.path}, batch {batch.number}, row {row}"

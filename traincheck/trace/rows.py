@@ -138,23 +138,32 @@ class RowReader:
     def records(self, columns: Sequence[Sequence[Any]]) -> Iterator[Record]:
         """What :meth:`record` makes of each of many rows, given by column, in half the time."""
         kinds = columns[0]
-        calls = iter(self._calls(columns, [kind == CALL for kind in kinds]))
-        for kind, row in zip(kinds, zip(*columns, strict=True), strict=True):
-            found = next(calls, None) if kind == CALL else None
-            yield self.record(row) if found is None else found
-
-    def _calls(self, columns: Sequence[Sequence[Any]], chosen: Sequence[bool]) -> list[Call]:
-        """The calls among the rows; none when one of them is wrong, which :meth:`record` then tells."""
-        cells = [list(compress(column, chosen)) for column in columns[1 : _CALL_CELLS.stop]]
-        if any(None in column for column in cells):
-            return []
-        seqs, _, ends, parents, roles, apis, subjects, stages, micro_steps, grad, autocast, args, out, *rest = cells
         try:
-            contexts = map(self._context, stages, micro_steps, grad, autocast)
-            decoded = map(self._decode, args), map(self._decode, out)
-            return list(map(Call, seqs, ends, parents, roles, apis, subjects, contexts, *decoded, *rest))
-        except ValueError:
-            return []
+            calls = self._calls(_cells(columns, [kind == CALL for kind in kinds], _CALL_CELLS))
+            states = self._states(_cells(columns, [kind == STATE for kind in kinds], _STATE_CELLS))
+        except ValueError:  # row by row, it is told which one is wrong
+            yield from map(self.record, zip(*columns, strict=True))
+            return
+        for place, kind in enumerate(kinds):
+            if kind == CALL:
+                yield next(calls)
+            elif kind == STATE:
+                yield next(states)
+            else:
+                yield self.record(tuple(column[place] for column in columns))
+
+    def _calls(self, cells: Sequence[Sequence[Any]]) -> Iterator[Call]:
+        seqs, _, ends, parents, roles, apis, subjects, stages, micro_steps, grad, autocast, args, out, *rest = cells
+        contexts = map(self._context, stages, micro_steps, grad, autocast)
+        decoded = map(self._decode, args), map(self._decode, out)
+        return iter(list(map(Call, seqs, ends, parents, roles, apis, subjects, contexts, *decoded, *rest)))
+
+    def _states(self, cells: Sequence[Sequence[Any]]) -> Iterator[Snapshot]:
+        seqs, _, calls, points, kinds, listed, *contents = cells
+        names = [self._names(tuple(names)) for names in listed]
+        for kind, known, hashes, values in zip(kinds, names, *contents, strict=True):
+            _check_lengths(kind, known, hashes, values)
+        return map(Snapshot, seqs, calls, points, kinds, names, *(map(tuple, content) for content in contents))
 
     def _call(self, seq: int, cells: Row) -> Call:
         if None in cells:
@@ -175,9 +184,7 @@ class RowReader:
             raise ValueError(_null(_STATE, cells))
         call, point, kind, listed, hashes, values = cells
         names = self._names(tuple(listed))
-        for column, found, needed in (("hashes", hashes, kind != LR), ("values", values, kind == LR)):
-            if len(found) != len(names) and (found or needed):
-                raise ValueError(f"field {column!r} has {len(found)} entries for {len(names)} names")
+        _check_lengths(kind, names, hashes, values)
         return Snapshot(seq, call, point, kind, names, tuple(hashes), tuple(values))
 
     def _table(self, seq: int, payload: str | None) -> VariableTable:
@@ -187,6 +194,22 @@ class RowReader:
             return VariableTable(seq, self._variables(payload))
         except (ValueError, RecursionError) as error:
             raise ValueError(f"field 'payload': {error}") from error
+
+
+def _cells(columns: Sequence[Sequence[Any]], chosen: Sequence[bool], own: slice) -> list[list[Any]]:
+    """Position, step and the own cells of the chosen rows, by column. Raises ``ValueError`` where one is null."""
+    cells = [list(compress(column, chosen)) for column in (*columns[1 : len(_KEYS)], *columns[own])]
+    if any(None in column for column in cells):
+        raise ValueError("a cell is null")
+    return cells
+
+
+def _check_lengths(kind: str, names: Sequence[str], hashes: Sequence[Any], values: Sequence[Any]) -> None:
+    needed, other = (values, hashes) if kind == LR else (hashes, values)
+    if len(needed) != len(names) or (other and len(other) != len(names)):
+        wrong = needed if len(needed) != len(names) else other
+        column = "hashes" if wrong is hashes else "values"
+        raise ValueError(f"field {column!r} has {len(wrong)} entries for {len(names)} names")
 
 
 def _step_end(seq: int, step: int, recorded: bool | None) -> StepEnd:

@@ -1,4 +1,4 @@
-"""Writes the records of one process: one Arrow batch per step, on disk before the next step begins."""
+"""Writes the records of one process: each step is on disk before the next one begins."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from typing import Any, Final
 import pyarrow as pa
 
 from traincheck.events import Call, Process, Record, StepEnd
-from traincheck.trace.header import Header
-from traincheck.trace.layout import PART_SUFFIX, PARTS_NAME
+from traincheck.trace.header import FOLLOWS_KEY, Header
+from traincheck.trace.layout import PART_SUFFIX, PARTS_NAME, tail_of
 from traincheck.trace.rows import to_row
 from traincheck.trace.schema import SCHEMA
 from traincheck.vocabulary import COLLECTIVE
 
 MAX_ROWS: Final = 20_000
 """A step with more records than this is written in several batches, so that little of it waits in memory."""
+
+ROWS_A_BATCH: Final = 512
+"""Short steps share a batch of so many records."""
 
 COMPRESSION: Final = "lz4"
 """A tenth of the time of zstd on batches of this size, for a quarter more bytes."""
@@ -27,7 +30,7 @@ COMPRESSION: Final = "lz4"
 class Writer:
     """Appends to ``parts/<rank>-<pid>.arrow`` in ``directory``; nothing is made on disk before there is something.
 
-    Each batch reaches the operating system in one write, so that a killed process leaves whole batches. In a forked
+    Each step reaches the operating system in one write, so that a killed process leaves whole steps. In a forked
     child the writer does nothing: the part belongs to the parent.
     """
 
@@ -76,6 +79,8 @@ class Writer:
             self._part.append([to_row(record, step) for record in records])
         except OSError:
             self._closed = True
+            if self._part is not None:
+                self._part.abandon()
             raise
 
 
@@ -85,26 +90,78 @@ def _may_end_the_run(record: Record) -> bool:
 
 
 class _PartFile:
-    """One Arrow stream on disk that never holds half a batch, not even when the disk is full."""
+    """A part on disk: whole batches of many steps, and the steps since then one by one in its tail.
+
+    Small batches would take twice the space, and reading them most of the time that reading a trace takes.
+    """
 
     def __init__(self, directory: Path, process: Process) -> None:
-        header = Header.of(process)
-        self._file = _create(directory / PARTS_NAME, f"{process.rank}-{process.pid}")
-        self._pending = io.BytesIO()
-        # Arrow's own threads would compete with the training for cores, and do not survive a fork.
-        options = pa.ipc.IpcWriteOptions(compression=COMPRESSION, use_threads=False)
-        self._stream = pa.ipc.new_stream(self._pending, SCHEMA.with_metadata(header.metadata()), options=options)
-        self._commit()
+        path, file = _create(directory / PARTS_NAME, f"{process.rank}-{process.pid}")
+        self._metadata = Header.of(process).metadata()
+        self._stream = _Stream(file, self._metadata, COMPRESSION)
+        self._num_batches = 0
+        self._tail_path = Path(str(tail_of(path)))
+        self._tail: _Stream | None = None
+        self._kept: list[Any] = []
+        """The batches in the tail."""
 
     def append(self, rows: list[tuple[Any, ...]]) -> None:
         columns = zip(*rows, strict=True)
         arrays = [pa.array(column, type=field.type) for column, field in zip(columns, SCHEMA, strict=True)]
-        self._stream.write_batch(pa.record_batch(arrays, schema=SCHEMA))
+        self._kept.append(pa.record_batch(arrays, schema=SCHEMA))
+        # The first batch brings the header with it: without one the file would not be a part yet.
+        if not self._num_batches or sum(batch.num_rows for batch in self._kept) >= ROWS_A_BATCH:
+            self._settle()
+            return
+        if self._tail is None:
+            # Deleted and made anew, never written over: whoever is reading it goes on reading what it was.
+            follows = {FOLLOWS_KEY: str(self._num_batches).encode()}
+            self._tail = _Stream(io.FileIO(self._tail_path, "w"), self._metadata | follows, None)
+        self._tail.append(self._kept[-1])
+
+    def _settle(self) -> None:
+        """Move what is in the tail to the part. A process that is killed in between leaves it in both."""
+        self._stream.append(pa.concat_batches(self._kept))
+        self._num_batches += 1
+        self._kept = []
+        if self._tail is not None:
+            self._tail.close()
+            self._tail = None
+            self._tail_path.unlink()
+
+    def end(self) -> None:
+        if self._kept:
+            self._settle()
+        self._stream.end()
+
+    def abandon(self) -> None:
+        """Close the files as they are."""
+        self._stream.close()
+        if self._tail is not None:
+            self._tail.close()
+
+
+class _Stream:
+    """One Arrow stream on disk that never holds half a batch, not even when the disk is full."""
+
+    def __init__(self, file: io.FileIO, metadata: dict[bytes, bytes], compression: str | None) -> None:
+        self._file = file
+        self._pending = io.BytesIO()
+        # Arrow's own threads would compete with the training for cores, and do not survive a fork.
+        options = pa.ipc.IpcWriteOptions(compression=compression, use_threads=False)
+        self._stream = pa.ipc.new_stream(self._pending, SCHEMA.with_metadata(metadata), options=options)
+        self._commit()
+
+    def append(self, batch: Any) -> None:
+        self._stream.write_batch(batch)
         self._commit()
 
     def end(self) -> None:
         self._stream.close()
         self._commit()
+        self.close()
+
+    def close(self) -> None:
         self._file.close()
 
     def _commit(self) -> None:
@@ -117,17 +174,17 @@ class _PartFile:
                 rest = rest[self._file.write(rest) :]
         except OSError:
             self._file.truncate(whole)
-            self._file.close()
             raise
 
 
-def _create(directory: Path, stem: str) -> io.FileIO:
-    """A new file in ``directory``. A process that records twice gets ``<stem>-2`` and so on."""
+def _create(directory: Path, stem: str) -> tuple[Path, io.FileIO]:
+    """A new file in ``directory``, opened. A process that records twice gets ``<stem>-2`` and so on."""
     directory.mkdir(parents=True, exist_ok=True)
     number = 1
     while True:
         name = stem if number == 1 else f"{stem}-{number}"
+        path = directory / f"{name}{PART_SUFFIX}"
         try:
-            return io.FileIO(directory / f"{name}{PART_SUFFIX}", "x")
+            return path, io.FileIO(path, "x")
         except FileExistsError:
             number += 1
