@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -127,7 +128,8 @@ class _PartFile:
         if self._tail is not None:
             self._tail.close()
             self._tail = None
-            self._tail_path.unlink()
+            with suppress(OSError):  # somebody has it open, or has deleted it: one that stays is left out by readers
+                self._tail_path.unlink()
 
     def end(self) -> None:
         if self._kept:
@@ -150,7 +152,6 @@ class _Stream:
         # Arrow's own threads would compete with the training for cores, and do not survive a fork.
         options = pa.ipc.IpcWriteOptions(compression=compression, use_threads=False)
         self._stream = pa.ipc.new_stream(self._pending, SCHEMA.with_metadata(metadata), options=options)
-        self._commit()
 
     def append(self, batch: Any) -> None:
         self._stream.write_batch(batch)
