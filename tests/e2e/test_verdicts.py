@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.script import Script
+from tests.engine.script import Script, side_by_side
 from traincheck.events import Process
 from traincheck.evidence import Gatherer, Source
 from traincheck.invariant_file import load_invariants
@@ -160,10 +160,7 @@ def _across_two_ranks() -> list[Window]:
     for _ in range(4):
         for script in ranks:
             script.step()
-    steps = list(zip(*(script.windows() for script in ranks), strict=True))
-    for group in steps:
-        group[0].peers = group
-    return [group[0] for group in steps]
+    return side_by_side(ranks)
 
 
 def test_a_window_without_its_triggers_has_no_example_and_leaves_no_memory(reference: Path) -> None:

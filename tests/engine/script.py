@@ -162,3 +162,11 @@ def clean_run(steps: int = 12, seed: int = 0) -> Script:
         script.step()
         script.evaluation()
     return script
+
+
+def side_by_side(ranks: Sequence[Script]) -> list[Window]:
+    """The windows of the lowest rank, with their peers."""
+    steps = list(zip(*(script.windows() for script in ranks), strict=True))
+    for group in steps:
+        group[0].peers = group
+    return [group[0] for group in steps]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tests.engine.script import NAMES, Script, parameter
+from tests.engine.script import NAMES, Script, parameter, side_by_side
 from traincheck.events import Context, Process, Variable
 from traincheck.relations import Example, Memory, by_name
 from traincheck.relations.api_output import Output
@@ -21,14 +21,6 @@ NAME = Argument(COLLECTIVE, "name", "same on ranks")
 
 def scripts(count: int, variables: Any = lambda rank: tuple(map(parameter, NAMES))) -> list[Script]:
     return [Script(Process(rank, count), variables=variables(rank)) for rank in range(count)]
-
-
-def side_by_side(ranks: Sequence[Script]) -> list[Window]:
-    """The windows of the lowest rank, with their peers."""
-    steps = list(zip(*(script.windows() for script in ranks), strict=True))
-    for group in steps:
-        group[0].peers = group
-    return [group[0] for group in steps]
 
 
 def judged(relation: str, subject: Any, windows: Sequence[Window]) -> list[Example]:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.engine.script import Script, parameter
-from tests.engine.test_across_ranks import PARAMETERS, failures, side_by_side
+from tests.engine.script import Script, parameter, side_by_side
+from tests.engine.test_across_ranks import PARAMETERS, failures
 from traincheck.events import Process, Variable
 
 STEPS = 8

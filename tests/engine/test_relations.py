@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from tests.engine.script import NAMES, Script, clean_run, parameter
+from tests.engine.script import NAMES, Script, clean_run, parameter, side_by_side
 from traincheck.events import Call, Context, Process, Snapshot, StepEnd, Variable, VariableTable
 from traincheck.relations import Example, Memory, by_name
 from traincheck.relations.api_output import Output
@@ -59,10 +59,7 @@ def two_ranks(differ_at: int | None, placement: str = "replicated", steps: int =
             ranks[1].params[NAMES[0]] += 1
         for script in ranks:
             script.step(moves=())
-    pairs = list(zip(ranks[0].windows(), ranks[1].windows(), strict=True))
-    for first, second in pairs:
-        first.peers = (first, second)
-    return [first for first, _ in pairs]
+    return side_by_side(ranks)
 
 
 def test_replicas_that_drift_apart_are_named_with_the_rank() -> None:
