@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -21,9 +21,6 @@ _CONTINUATION: Final = b"\xff\xff\xff\xff"
 """How each message of an Arrow stream begins."""
 
 _ARROW_ERRORS: Final = (pa.ArrowException, OSError, ValueError, MemoryError, EOFError)
-
-ROWS_AT_ONCE: Final = 256
-"""Batches are made into Python values together up to so many rows: one by one, that costs as much as reading them."""
 
 
 class Part:
@@ -46,14 +43,14 @@ class Part:
         batch and row.
         """
         reader = RowReader()
-        for bundle in _bundles(self._batches()):
-            columns = [column.to_pylist() for column in pa.concat_batches([batch.rows for batch in bundle]).columns]
+        for batch in self._batches():
+            columns = [column.to_pylist() for column in batch.rows.columns]
             row = -1
             try:
                 for row, record in enumerate(reader.records(columns)):  # noqa: B007 - the error names the row
                     yield record
             except ValueError as error:
-                raise TraceError(f"{_place(bundle, row + 1)}: {error}") from error
+                raise TraceError(f"{batch.path}, batch {batch.number}, row {row + 1}: {error}") from error
 
     def num_steps(self) -> int:
         """How many steps it holds, from the one column that tells. Raises :class:`TraceError`."""
@@ -174,24 +171,3 @@ def _is_cut_off(file: Any, start: int) -> bool:
     file.seek(start)
     beginning = file.read(len(_CONTINUATION))
     return bool(beginning == _CONTINUATION[: len(beginning)])
-
-
-def _bundles(batches: Iterator[_Batch]) -> Iterator[list[_Batch]]:
-    """The batches, small ones some at a time."""
-    bundle: list[_Batch] = []
-    for batch in batches:
-        bundle.append(batch)
-        if sum(one.rows.num_rows for one in bundle) >= ROWS_AT_ONCE:
-            yield bundle
-            bundle = []
-    if bundle:
-        yield bundle
-
-
-def _place(bundle: Sequence[_Batch], row: int) -> str:
-    """File, batch and row, as counted in the file, of a row of a bundle."""
-    for batch in bundle:
-        if row < batch.rows.num_rows:
-            break
-        row -= batch.rows.num_rows
-    return f"{batch.path}, batch {batch.number}, row {row}"
