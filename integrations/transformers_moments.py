@@ -180,7 +180,7 @@ def tell_evaluations(session: Session) -> None:
     """Whatever happens inside ``evaluate`` and ``predict`` is evaluation, also in the middle of training."""
 
     def begins(args: tuple[Any, ...], kwargs: dict[str, Any]) -> AbstractContextManager[None]:
-        inside = session.stage("eval")
+        inside = session.contexts.stage("eval")
         inside.__enter__()
         return inside
 

@@ -37,7 +37,7 @@ def stage(name: str) -> AbstractContextManager[None]:
     if name not in STAGES:
         raise ValueError(f"there is no stage {name!r}; there are {', '.join(STAGES)}")
     session = _session()
-    return nullcontext() if session is None else session.stage(name)
+    return nullcontext() if session is None else session.contexts.stage(name)
 
 
 def _session() -> Any:

@@ -283,7 +283,7 @@ def test_steps_told_by_the_program_are_exact(record) -> None:
             optimizer.step()
             session = active()
             assert session is not None
-            with session.stage("eval"):
+            with session.contexts.stage("eval"):
                 model(batch[0])
             session.end_step()
 

@@ -34,14 +34,14 @@ class BackwardHooks:
 
     def passes_over(self, args: tuple[Any, ...]) -> bool:
         """Whether it is a backward of a step that is left out, like those before it; it is counted here."""
-        return self._session.steps.backward_goes_on(self._session.moment())
+        return self._session.steps.backward_goes_on(self._session.contexts.moment())
 
     def begins(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | bool | None:
         session = self._session
         inside = session.calls.thread.inside
         if inside.get(BACKWARD) or in_backward():
             return None
-        moment = session.moment()
+        moment = session.contexts.moment()
         if session.automatic() and session.steps.closes_at_backward(moment, bool(session.calls.thread.optimizers)):
             session.end_window()
         inside[BACKWARD] = 1

@@ -45,7 +45,7 @@ class CheckpointHooks:
         if inside[self._role] > 1:
             return None
         call = self._opened(args, kwargs)
-        session.enter_checkpoint(1)
+        session.contexts.enter_checkpoint(1)
         return call or True
 
     def ends(
@@ -55,7 +55,7 @@ class CheckpointHooks:
         session.calls.thread.inside[self._role] -= 1
         if call is None:
             return
-        session.enter_checkpoint(-1)
+        session.contexts.enter_checkpoint(-1)
         if isinstance(call, OpenCall):
             if error is None and call.recorded:
                 self._describe(call, args, kwargs, result)

@@ -84,7 +84,7 @@ class DataHooks:
             steps.feeds(source.loader) and torch.is_grad_enabled() and _has_more(args[0], source)
         ):
             return False
-        if session.stated_stage() is not None or (session.automatic() and not self._may_pass_on()):
+        if session.contexts.stated_stage() is not None or (session.automatic() and not self._may_pass_on()):
             return False
         source.index += 1
         session.gate.fed = True
@@ -126,9 +126,9 @@ class DataHooks:
         if fetch.closes:
             call = self._reopened(fetch)
         source.index += 1
-        session.steps.fetched(source.loader, fetch.training, session.moment())
+        session.steps.fetched(source.loader, fetch.training, session.contexts.moment())
         if call is not None and call.recorded:
-            call.context = session.context()
+            call.context = session.contexts.now()
             call.out = {
                 "hash": session.boundary.run("batches", batch_fingerprint, batch),
                 "size": _samples(batch, source.facts.get("batch_size")),
@@ -153,7 +153,9 @@ class DataHooks:
 
     def _training(self, source: _Pass) -> bool:
         session = self._session
-        return session.steps.is_training_fetch(source.loader, session.moment(), session.stated_stage())
+        return session.steps.is_training_fetch(
+            source.loader, session.contexts.moment(), session.contexts.stated_stage()
+        )
 
     def _pass(self, iterator: Any) -> _Pass:
         known = self._passes.get(iterator)

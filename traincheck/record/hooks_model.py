@@ -81,7 +81,9 @@ class ForwardHooks:
             return True
         if in_backward() or not (args[0]._modules or args[0]._parameters):
             return True
-        closes = session.automatic() and session.steps.closes_at_forward(session.moment(), in_optimizer_step=False)
+        closes = session.automatic() and session.steps.closes_at_forward(
+            session.contexts.moment(), in_optimizer_step=False
+        )
         return closes and session.passes_on()
 
     def rests(self, args: tuple[Any, ...]) -> bool:
@@ -119,7 +121,7 @@ class ForwardHooks:
     def _model_begins(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Pass:
         session, models = self._session, self._session.models
         models.add(module)
-        moment, inside_step = session.moment(), bool(session.calls.thread.optimizers)
+        moment, inside_step = session.contexts.moment(), bool(session.calls.thread.optimizers)
         if session.automatic() and session.steps.closes_at_forward(moment, inside_step):
             session.end_window()
         session.steps.forward(moment)
@@ -182,7 +184,7 @@ class ForwardHooks:
         described: dict[str, Value] = {"training": module.training, "kind": layer.kind}
         if in_backward():
             described["recompute"] = True
-        return session.calls.open(MODULE_FORWARD, layer.api, layer.path, session.context_inside(), described)
+        return session.calls.open(MODULE_FORWARD, layer.api, layer.path, session.contexts.inside(), described)
 
     def ends(self, begun: _Pass | None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, error: Any) -> None:
         if begun is None:

@@ -88,7 +88,7 @@ class Loop:
     def begin_step(self) -> None:
         """What follows, up to :meth:`end_step`, is training."""
         self._inside.close()
-        self._inside.enter_context(self._session.stage("train"))
+        self._inside.enter_context(self._session.contexts.stage("train"))
 
     def pause(self) -> None:
         """Training is interrupted: what follows is found rather than told, until the next step begins."""
@@ -129,7 +129,7 @@ class Loop:
 
     def evaluation(self) -> AbstractContextManager[None]:
         """What happens inside is evaluation."""
-        return self._session.stage("eval")
+        return self._session.contexts.stage("eval")
 
     def saved(self, path: Path, model: Module, tensors: Mapping[str, Tensor]) -> None:
         """A checkpoint of ``model`` was written to ``path``: ``tensors``, by their names in the file."""

@@ -6,8 +6,7 @@ import atexit
 import functools
 import os
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import util as multiprocessing_util
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -16,12 +15,13 @@ import torch
 from torch.nn import Module
 from torch.optim import Optimizer
 
-from traincheck.events import Context, Record, StepEnd, VariableTable
+from traincheck.events import Record, StepEnd, VariableTable
 from traincheck.plan import OpenSink, Plan
 from traincheck.record.alive import alive
 from traincheck.record.boundary import Boundary
 from traincheck.record.calls import Calls, OpenCall
 from traincheck.record.carried import Carried
+from traincheck.record.contexts import Contexts
 from traincheck.record.functions import ProjectFunctions
 from traincheck.record.hooks import install_hooks
 from traincheck.record.loose import Loose
@@ -33,18 +33,16 @@ from traincheck.record.progress import Progress
 from traincheck.record.set_aside import SetAside
 from traincheck.record.sites import NOWHERE, Sites
 from traincheck.record.snapshots import Snapshots
-from traincheck.record.steps import MOMENTS, Moment, Steps
+from traincheck.record.steps import Steps
 from traincheck.record.table import Table
 from traincheck.record.ties import Ties
 from traincheck.record.unheld import Unheld
 from traincheck.values import Value
-from traincheck.vocabulary import FORWARD, MODULE_FORWARD
 
 LAUNCHED: Final = {"collect": "traincheck-collect", "check": "traincheck-check"}
 """How the sessions that a launcher begins are called, by its mode."""
 
 _active: Session | None = None
-_FORWARDS: Final = (FORWARD, MODULE_FORWARD)
 
 
 def active() -> Session | None:
@@ -80,7 +78,6 @@ class Session:
         self._project = project
         self._step_source = step_source
         self._wanted: dict[str, bool] = {}
-        self._contexts: dict[tuple[str, int, bool, str], Context] = {}
         self._undo: list[Callable[[], None]] = []
         self._closed = False
         self.models = Models(self.boundary)
@@ -99,6 +96,7 @@ class Session:
         self.steps = Steps()
         self.output = Output(self._open_sink, lambda: self.framework, self.boundary)
         self.calls = Calls(self.output.emit)
+        self.contexts = Contexts(self.models, self.steps, self.calls)
         self.snapshots = Snapshots(self.plan, self.models, self.calls, self.output.emit, self.boundary)
         self.table = Table(self.models)
         self.loose = Loose(self.models)
@@ -108,8 +106,6 @@ class Session:
         self.progress = Progress(self.models)
         self.sites = Sites()
         self.loaders = Labels()
-        self._stage: list[str] = []
-        self._in_checkpoint = 0
         self._walked = self._described = False
         self.scaled_loss: weakref.ref[torch.Tensor] | None = None
         """The latest loss that a gradient scaler scaled."""
@@ -161,15 +157,6 @@ class Session:
         if self.gate.awake and not self.passes_on():
             self.boundary.run("step", self.end_window)
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Say what the program does inside, instead of having it found."""
-        self._stage.append(name)
-        try:
-            yield
-        finally:
-            self._stage.remove(name)
-
     def record_now(self) -> None:
         """Record this step although it was to be left out: something rare follows that is worth its cost.
 
@@ -210,44 +197,11 @@ class Session:
             found = self._wanted[key] = self.plan.wants_call(key) or any(place[0] == key for place in places)
         return found
 
-    def moment(self) -> Moment:
-        """What holds now."""
-        return MOMENTS[torch.is_grad_enabled(), self.models.in_eval_mode()]
-
-    def context(self) -> Context:
-        """The context of a call that begins now."""
-        moment = self.moment()
-        key = (self.stage_now(moment), self.steps.micro_step, moment.grad_enabled, _autocast())
-        found = self._contexts.get(key)
-        if found is None:
-            found = self._contexts[key] = Context(*key)
-        return found
-
-    def context_inside(self) -> Context:
-        """The same for a layer: that of the forward that it is in, where nothing that may change inside of it has."""
-        stack = self.calls.thread.stack
-        if stack and stack[-1].role in _FORWARDS and not self._stage:
-            outer = stack[-1].context
-            same_modes = outer.grad_enabled is torch.is_grad_enabled() and outer.autocast == _autocast()
-            if same_modes and outer.micro_step == self.steps.micro_step:
-                return outer
-        return self.context()
-
-    def stage_now(self, moment: Moment) -> str:
-        """What the program is doing, as said by the user or as found."""
-        if self._stage:
-            return self._stage[-1]
-        return "checkpoint" if self._in_checkpoint else self.steps.stage(moment)
-
-    def stated_stage(self) -> str | None:
-        """What the user said that the program is doing."""
-        return self._stage[-1] if self._stage else None
-
     def open(self, role: str, api: str, subject: str, args: dict[str, Value] | None = None) -> OpenCall | None:
         """Begin a call, if its role is wanted and the step is not left out."""
         if not self.recording or not self.wants(role or api):
             return None
-        call = self.calls.open(role, api, subject, self.context(), {} if args is None else args)
+        call = self.calls.open(role, api, subject, self.contexts.now(), {} if args is None else args)
         if role and role not in NOWHERE:
             site = self.sites.innermost()
             if site:
@@ -266,10 +220,6 @@ class Session:
         """End a call."""
         if call is not None:
             self.calls.close(call, "" if error is None else type(error).__name__)
-
-    def enter_checkpoint(self, change: int) -> None:
-        """Saving or loading begins (1) or ends (-1)."""
-        self._in_checkpoint += change
 
     def activity(self) -> None:
         """Training happens in this process: its sink is opened."""
@@ -377,15 +327,6 @@ class Session:
 
 def _itself(step: int) -> int:
     return step
-
-
-def _autocast() -> str:
-    if not torch._C._is_any_autocast_enabled():
-        return ""
-    for device in ("cpu", "cuda"):
-        if torch.is_autocast_enabled(device):
-            return str(torch.get_autocast_dtype(device)).removeprefix("torch.")
-    return ""
 
 
 def _finalize_in_child(session: Session) -> None:
