@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -210,6 +211,21 @@ def test_step_and_stage_do_nothing_while_nothing_is_recorded() -> None:
     traincheck.step()
     with traincheck.stage("eval"):
         pass
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
+def test_a_child_that_was_forked_inside_a_stage_leaves_it() -> None:
+    with traincheck.watch():
+        child, status = -1, 1
+        try:
+            with traincheck.stage("eval"):
+                child = os.fork()
+            status = 0
+        finally:
+            if child == 0:
+                os._exit(status)
+        assert 0 == os.waitpid(child, 0)[1]
 
 
 def test_a_stage_that_does_not_exist_is_refused() -> None:
